@@ -1,0 +1,1 @@
+//! A file as a manifest of chunks: packing it and reading it back by range.

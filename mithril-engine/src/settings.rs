@@ -1,0 +1,24 @@
+//! The numbers that shape the engine, each with its reason. Plain data; no environment, no flags.
+
+/// Bytes that a chunk aims at. One FUSE read is at most 1 MiB, so a sequential reader decodes each chunk once;
+/// and an index entry (some 80 bytes) is noise beside the 20 KiB that the best deltas leave of it.
+pub const CHUNK_TARGET_BYTES: usize = 1 << 20;
+
+/// Longest plaintext of a chunk. Decoders refuse anything that claims more before they allocate.
+pub const CHUNK_MAX_BYTES: usize = 4 << 20;
+
+/// Tensors shorter than this do not get chunks of their own: they are grouped with the bytes around them.
+/// A chunk costs some 120 bytes in index and manifest, and the codec's tables cost as much again.
+pub const TENSOR_MIN_BYTES: u64 = 4096;
+
+/// Files shorter than this stay plain.
+pub const PACK_MIN_BYTES: u64 = 64 << 10;
+
+/// Longest chain of bases under a chunk: the price of reading is one decoding a link.
+pub const MAX_DELTA_DEPTH: u8 = 8;
+
+/// Bytes at which a pack is closed and the next one begun.
+pub const PACK_TARGET_BYTES: u64 = 64 << 20;
+
+/// Decoded chunks that are kept for readers, in bytes, if nothing else is said.
+pub const DECODED_CACHE_BYTES: usize = 96 << 20;

@@ -1,0 +1,31 @@
+//! What a daemon can be asked to do; the socket's server calls it.
+
+use std::ops::ControlFlow;
+
+use super::protocol::{
+    CommandError, FileEntry, GcReport, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
+    VerifyReport,
+};
+
+/// Takes progress; `Break` when the one who asked is gone and the work may stop.
+pub type ProgressSink<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
+
+/// A running daemon. Calls block; each connection has its own thread.
+pub trait Backend: Send + Sync {
+    /// How things stand.
+    fn status(&self) -> Status;
+    /// Packs everything that can be packed, without waiting for settle times.
+    fn sync(&self, progress: ProgressSink<'_>) -> Result<PackReport, CommandError>;
+    /// Packs what is at or below `path`.
+    fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError>;
+    /// Makes what is at or below `path` plain.
+    fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError>;
+    /// Lists what is at or below `path`.
+    fn list(&self, path: &RelPath) -> Result<Vec<FileEntry>, CommandError>;
+    /// Reads and checks everything.
+    fn verify(&self, repair_index: bool, progress: ProgressSink<'_>) -> Result<VerifyReport, CommandError>;
+    /// Collects garbage.
+    fn gc(&self, dry_run: bool) -> Result<GcReport, CommandError>;
+    /// Prepares the end: drains if asked, stops packing, unmounts. The daemon exits after the answer was sent.
+    fn stop(&self, drain: bool, lazy: bool, progress: ProgressSink<'_>) -> Result<StopReport, CommandError>;
+}

@@ -1,0 +1,7 @@
+//! Talking to a daemon whose directory is covered by its own mount: a socket in the runtime directory, named
+//! by the mount's device number.
+
+pub mod backend;
+pub mod protocol;
+
+pub use backend::Backend;

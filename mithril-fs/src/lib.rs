@@ -1,0 +1,12 @@
+//! A FUSE overlay that packs machine-learning checkpoints in the background.
+//!
+//! The mount covers a directory; names, modes, owners and times stay those of the file system below. A regular
+//! file is plain (its bytes are in the lower file) or packed (its bytes are chunks of the store in `.mithril`,
+//! and an extended attribute says so: [`stub`]).
+//!
+//! Modules import only from those above them in this list: [`stub`] | [`mounting`], [`control`] | [`ops`].
+
+pub mod control;
+pub mod mounting;
+pub mod ops;
+pub mod stub;

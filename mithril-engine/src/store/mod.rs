@@ -13,6 +13,9 @@ pub struct Store {
     id: StoreId,
 }
 
+/// Buffers of a reader, kept between calls.
+pub type ReadScratch = Scratch;
+
 /// What the index knows of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChunkStat {

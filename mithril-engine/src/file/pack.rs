@@ -1,0 +1,331 @@
+//! Packing: a source becomes chunks in packs and a manifest. One of the two hot paths.
+//!
+//! The way of a piece: read, hash, known already? else encode against its base, decode what was encoded and
+//! compare it with what was read, append. Pieces of a window go that way in parallel and are appended in
+//! file order, so that a sequential reader reads packs sequentially.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+
+use super::bases::Bases;
+use crate::chunk::{self, Piece};
+use crate::codec::{self, Against, Scratch};
+use crate::error::{Error, Result};
+use crate::format::manifest::{Extent, Manifest};
+use crate::id::{ChunkId, ManifestId};
+use crate::range::ByteRange;
+use crate::settings::MAX_DELTA_DEPTH;
+use crate::source::Source;
+use crate::store::{PackWriter, ReadScratch, Store};
+use crate::tensor::{self, Layout};
+
+/// Pieces that are encoded before their results are appended: enough to keep every core busy at the seams, at
+/// most some 20 MiB of results.
+const WINDOW_PIECES: usize = 16;
+
+/// Pieces of a file that are encoded to judge a base, or whether the file is worth packing at all.
+const TRIAL_PIECES: usize = 6;
+
+/// A file whose encoding would keep more than this share of its bytes stays plain: the gain would not pay for
+/// decoding it at every read.
+const WORTHWHILE_SHARE: f64 = 0.97;
+
+/// What a source is packed against and who may stop it.
+pub struct Packing<'a> {
+    /// Where chunks are looked up and bases are read.
+    pub store: &'a Store,
+    /// Threads that encode.
+    pub pool: &'a rayon::ThreadPool,
+    /// Manifests of earlier files, likeliest first. Each is tried on a sample of the file.
+    pub candidates: &'a [Manifest],
+    /// Set by whoever wants the work to end early.
+    pub cancel: &'a AtomicBool,
+    /// Called with the plaintext and stored bytes done so far.
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+/// What became of a source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Its chunks and its manifest are in the writer.
+    Packed(Packed),
+    /// Encoded, it would be hardly smaller.
+    NotWorthwhile,
+}
+
+/// A packed source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packed {
+    /// Its manifest.
+    pub manifest: ManifestId,
+    /// Plaintext bytes.
+    pub logical_bytes: u64,
+    /// Bytes that were added to the packs for it.
+    pub stored_bytes: u64,
+    /// Which of the candidates was used.
+    pub base: Option<usize>,
+}
+
+/// Buffers of one encoding thread.
+#[derive(Default)]
+struct Worker {
+    raw: Vec<u8>,
+    base: Vec<u8>,
+    check: Vec<u8>,
+    codec: Scratch,
+    reader: ReadScratch,
+}
+
+/// A piece after encoding.
+struct Encoded {
+    id: ChunkId,
+    len: u32,
+    body: Body,
+}
+
+enum Body {
+    /// The store has it, and it was read back.
+    Known,
+    /// It is new.
+    New { bytes: Vec<u8>, base: Option<ChunkId> },
+}
+
+/// Packs `source` into `writer`. On `NotWorthwhile` or an error the writer holds chunks that nothing needs: drop it.
+///
+/// # Errors
+/// `Cancelled` if `cancel` was set; those of the source, of the store and of the writer.
+pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<'_>) -> Result<Outcome> {
+    let layout = tensor::inspect(source).map_err(|e| Error::io("inspect", "source", e))?;
+    let spans = data_spans(source)?;
+    let pieces = pieces_of(&layout, source.size(), &spans);
+    let workers = Workers::default();
+    let job = Job { source, packing, layout: &layout, workers: &workers };
+
+    let (base, promising) = job.choose_base(&pieces)?;
+    if !promising {
+        return Ok(Outcome::NotWorthwhile);
+    }
+    let bases = base.map(|index| Bases::new(&packing.candidates[index]));
+
+    let logical_bytes = source.size();
+    let mut stored_bytes = 0;
+    let mut extents = Vec::with_capacity(pieces.len());
+    let mut position = 0;
+    for window in pieces.chunks(WINDOW_PIECES) {
+        let encoded: Vec<Result<Encoded>> = packing
+            .pool
+            .install(|| window.par_iter().map(|piece| job.encode(piece, bases.as_ref())).collect());
+        for (piece, encoded) in window.iter().zip(encoded) {
+            let Encoded { id, len, body } = encoded?;
+            if piece.range.offset > position {
+                extents.push(Extent::Hole { len: piece.range.offset - position });
+            }
+            if let Body::New { bytes, base } = body {
+                stored_bytes += writer.put_chunk(id, len, &bytes, base)?;
+            }
+            extents.push(Extent::Chunk { id, len, element: piece.element });
+            position = piece.range.end();
+        }
+        (packing.progress)(position, stored_bytes);
+    }
+    if logical_bytes > position {
+        extents.push(Extent::Hole { len: logical_bytes - position });
+    }
+    let data_bytes: u64 = pieces.iter().map(|piece| piece.range.len).sum();
+    if stored_bytes as f64 > data_bytes as f64 * WORTHWHILE_SHARE {
+        return Ok(Outcome::NotWorthwhile);
+    }
+    let manifest = Manifest { container: layout.container, tensors: layout.tensors.clone(), extents };
+    debug_assert_eq!(manifest.file_len(), logical_bytes);
+    let (manifest, added) = writer.put_manifest(&manifest)?;
+    Ok(Outcome::Packed(Packed { manifest, logical_bytes, stored_bytes: stored_bytes + added, base }))
+}
+
+/// The ranges of the source that are no holes.
+fn data_spans(source: &dyn Source) -> Result<Vec<ByteRange>> {
+    let mut spans = Vec::new();
+    let mut position = 0;
+    while let Some(span) = source.next_data(position).map_err(|e| Error::io("seek in", "source", e))? {
+        position = span.end();
+        spans.push(span);
+    }
+    Ok(spans)
+}
+
+/// The pieces of a file, without its holes. A file without holes is cut along its tensors. One with holes is a
+/// preallocated or sparse one: its spans are cut as bytes where they do not hold whole pieces.
+fn pieces_of(layout: &Layout, size: u64, spans: &[ByteRange]) -> Vec<Piece> {
+    if let [only] = spans
+        && only.offset == 0
+        && only.len == size
+    {
+        return chunk::cut(layout, size);
+    }
+    // A hole that begins inside a piece would have to split it: keep the pieces that touch data at all, and let
+    // their zeros be coded. Cutting holes of a terabyte into pieces is avoided by cutting each span alone.
+    let mut pieces = Vec::new();
+    for span in spans {
+        let inside = layout
+            .tensors
+            .iter()
+            .filter(|t| t.range.offset >= span.offset && t.range.end() <= span.end())
+            .map(|t| {
+                let range = ByteRange { offset: t.range.offset - span.offset, len: t.range.len };
+                tensor::Tensor { range, ..t.clone() }
+            })
+            .collect();
+        let indices: Vec<usize> = (0..layout.tensors.len())
+            .filter(|&i| {
+                layout.tensors[i].range.offset >= span.offset && layout.tensors[i].range.end() <= span.end()
+            })
+            .collect();
+        let local = Layout { container: layout.container, tensors: inside, note: None };
+        for mut piece in chunk::cut(&local, span.len) {
+            piece.range.offset += span.offset;
+            if let chunk::PieceKey::Tensor { index, .. } = &mut piece.key {
+                *index = indices[*index];
+            }
+            pieces.push(piece);
+        }
+    }
+    pieces
+}
+
+/// Buffers of the threads that are not encoding just now.
+#[derive(Default)]
+struct Workers(Mutex<Vec<Worker>>);
+
+impl Workers {
+    fn with<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
+        let idle = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        let mut worker = idle.unwrap_or_default();
+        let result = work(&mut worker);
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(worker);
+        result
+    }
+}
+
+/// One source being packed.
+struct Job<'a> {
+    source: &'a dyn Source,
+    packing: &'a Packing<'a>,
+    layout: &'a Layout,
+    workers: &'a Workers,
+}
+
+impl Job<'_> {
+    /// Tries the candidates and no base at all on a sample. Returns the best, and whether packing pays.
+    fn choose_base(&self, pieces: &[Piece]) -> Result<(Option<usize>, bool)> {
+        let candidates: Vec<(usize, Bases)> = self
+            .packing
+            .candidates
+            .iter()
+            .enumerate()
+            .map(|(index, manifest)| (index, Bases::new(manifest)))
+            .filter(|(_, bases)| bases.coverage(pieces, &self.layout.tensors) > 0.1)
+            .collect();
+        // With few pieces the encoding itself is the trial, unless there is something to choose between.
+        if candidates.len() <= 1 && pieces.len() <= 2 * TRIAL_PIECES {
+            return Ok((candidates.first().map(|(index, _)| *index), true));
+        }
+        let sample = spread(pieces, TRIAL_PIECES);
+        let raw: u64 = sample.iter().map(|piece| piece.range.len).sum();
+        let trial = |bases: Option<&Bases>| -> Result<u64> {
+            let sizes: Vec<Result<u64>> = self.packing.pool.install(|| {
+                sample
+                    .par_iter()
+                    .map(|piece| {
+                        Ok(match self.encode(piece, bases)?.body {
+                            Body::Known => 0,
+                            Body::New { bytes, .. } => bytes.len() as u64,
+                        })
+                    })
+                    .collect()
+            });
+            sizes.into_iter().sum()
+        };
+        let mut best = (None, u64::MAX);
+        for (index, bases) in &candidates {
+            let size = trial(Some(bases))?;
+            if size < best.1 {
+                best = (Some(*index), size);
+            }
+        }
+        // A base whose deltas lose falls back to standalone chunk by chunk, so a trial without any is only
+        // needed where there is no candidate.
+        if best.0.is_none() {
+            best.1 = trial(None)?;
+        }
+        Ok((best.0, best.1 as f64 <= raw as f64 * WORTHWHILE_SHARE))
+    }
+
+    /// Encodes one piece and proves that it can be read back.
+    fn encode(&self, piece: &Piece, bases: Option<&Bases>) -> Result<Encoded> {
+        if self.packing.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        self.workers.with(|worker| self.encode_with(piece, bases, worker))
+    }
+
+    fn encode_with(&self, piece: &Piece, bases: Option<&Bases>, worker: &mut Worker) -> Result<Encoded> {
+        let Worker { raw, base, check, codec: scratch, reader } = worker;
+        let len = u32::try_from(piece.range.len).map_err(|_| Error::corrupt("piece", "too long"))?;
+        raw.resize(len as usize, 0);
+        self.source.read_exact_at(raw, piece.range.offset).map_err(|e| Error::io("read", "source", e))?;
+        let id = ChunkId::of(raw);
+        let store = self.packing.store;
+        if store.chunk(&id).is_some() {
+            // The bytes are about to be dropped in favour of a chunk that was written long ago: read it.
+            check.resize(len as usize, 0);
+            store.read_chunk(&id, reader, check)?;
+            if check != raw {
+                return Err(Error::corrupt(
+                    format!("chunk {id}"),
+                    "its plaintext differs from a file with the same digest",
+                ));
+            }
+            return Ok(Encoded { id, len, body: Body::Known });
+        }
+        let base_id = bases
+            .and_then(|bases| bases.find(piece, &self.layout.tensors))
+            .filter(|(id, _)| store.chunk(id).is_some_and(|stat| stat.depth < MAX_DELTA_DEPTH))
+            .and_then(|(id, len)| {
+                base.resize(len as usize, 0);
+                match store.read_chunk(&id, reader, base) {
+                    Ok(()) => Some(id),
+                    Err(error) => {
+                        tracing::warn!(%error, "a base cannot be read; coding without it");
+                        None
+                    }
+                }
+            });
+        let mut bytes = Vec::with_capacity(raw.len() / 2);
+        let with = base_id.is_some().then_some(base.as_slice());
+        let against = codec::encode(raw, piece.element, with, scratch, &mut bytes);
+        let base_id = base_id.filter(|_| against == Against::Base);
+        check.resize(len as usize, 0);
+        let with = base_id.is_some().then_some(base.as_slice());
+        codec::decode(&bytes, with, scratch, check)
+            .map_err(|e| Error::corrupt(format!("chunk {id} just after encoding"), e.to_string()))?;
+        if check != raw {
+            return Err(Error::corrupt(
+                format!("chunk {id} just after encoding"),
+                "it decodes to other bytes",
+            ));
+        }
+        bytes.shrink_to_fit();
+        Ok(Encoded { id, len, body: Body::New { bytes, base: base_id } })
+    }
+}
+
+/// Some pieces spread over the file: the largest of each stretch, since the small ones say little.
+fn spread(pieces: &[Piece], count: usize) -> Vec<Piece> {
+    let stretch = pieces.len().div_ceil(count).max(1);
+    pieces
+        .chunks(stretch)
+        .filter_map(|part| part.iter().max_by_key(|piece| piece.range.len))
+        .cloned()
+        .collect()
+}

@@ -6,7 +6,12 @@
 //!
 //! Modules import only from those above them in this list: [`stub`] | [`mounting`], [`control`] | [`ops`].
 
+mod adapter;
 pub mod control;
+mod events;
 pub mod mounting;
 pub mod ops;
+mod overlay;
+mod packer;
+mod session;
 pub mod stub;

@@ -1,0 +1,140 @@
+//! Directory entries: looking up, creating, linking, renaming, removing. All of it is the lower file system's; the
+//! top `.mithril` is ours and not there.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Stat};
+use rustix::io::{Errno, Result};
+
+use super::node::{Node, NodeId};
+use super::{Overlay, STORE_DIR, lower};
+
+impl Overlay {
+    fn is_ours(parent: NodeId, name: &OsStr) -> bool {
+        parent == NodeId::ROOT && name == STORE_DIR
+    }
+
+    /// The parent of something to be created or removed.
+    fn parent(&self, parent: NodeId, name: &OsStr) -> Result<Arc<Node>> {
+        if Self::is_ours(parent, name) {
+            return Err(Errno::PERM);
+        }
+        self.nodes.get(parent)
+    }
+
+    /// Finds an entry; the kernel will know it from here on.
+    pub(crate) fn look_up(&self, parent: NodeId, name: &OsStr) -> Result<(Arc<Node>, Stat)> {
+        if Self::is_ours(parent, name) {
+            return Err(Errno::NOENT);
+        }
+        let parent = self.nodes.get(parent)?;
+        self.nodes.look_up(lower::locate(&parent.fd, name)?)
+    }
+
+    /// The kernel dropped references.
+    pub(crate) fn forget(&self, id: NodeId, count: u64) {
+        self.nodes.forget(id, count);
+    }
+
+    /// Creates a directory.
+    pub(crate) fn make_dir(
+        &self,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        caller: (u32, u32),
+    ) -> Result<(Arc<Node>, Stat)> {
+        let dir = self.parent(parent, name)?;
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        lower::as_caller(self.caller(caller), || rustix::fs::mkdirat(&dir.fd, name, mode))?;
+        self.look_up(parent, name)
+    }
+
+    /// Creates a regular file, pipe, socket or device.
+    pub(crate) fn make_node(
+        &self,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        device: u64,
+        caller: (u32, u32),
+    ) -> Result<(Arc<Node>, Stat)> {
+        let dir = self.parent(parent, name)?;
+        let kind = FileType::from_raw_mode(mode);
+        let permissions = Mode::from_raw_mode(mode & 0o7777);
+        lower::as_caller(self.caller(caller), || {
+            rustix::fs::mknodat(&dir.fd, name, kind, permissions, device)
+        })?;
+        self.look_up(parent, name)
+    }
+
+    /// Creates a symlink.
+    pub(crate) fn make_symlink(
+        &self,
+        parent: NodeId,
+        name: &OsStr,
+        target: &Path,
+        caller: (u32, u32),
+    ) -> Result<(Arc<Node>, Stat)> {
+        let dir = self.parent(parent, name)?;
+        lower::as_caller(self.caller(caller), || rustix::fs::symlinkat(target, &dir.fd, name))?;
+        self.look_up(parent, name)
+    }
+
+    /// Where a symlink points.
+    pub(crate) fn read_link(&self, id: NodeId) -> Result<Vec<u8>> {
+        let node = self.nodes.get(id)?;
+        Ok(rustix::fs::readlinkat(&node.fd, c"", Vec::new())?.into_bytes())
+    }
+
+    /// Gives a file another name.
+    pub(crate) fn make_link(&self, id: NodeId, parent: NodeId, name: &OsStr) -> Result<(Arc<Node>, Stat)> {
+        let node = self.nodes.get(id)?;
+        let dir = self.parent(parent, name)?;
+        self.watcher.names_change(&mut || {
+            rustix::fs::linkat(
+                rustix::fs::CWD,
+                lower::proc_path(&node.fd),
+                &dir.fd,
+                name,
+                AtFlags::SYMLINK_FOLLOW,
+            )
+        })?;
+        self.look_up(parent, name)
+    }
+
+    /// Removes a name of a file.
+    pub(crate) fn unlink(&self, parent: NodeId, name: &OsStr) -> Result<()> {
+        let dir = self.parent(parent, name)?;
+        rustix::fs::unlinkat(&dir.fd, name, AtFlags::empty())
+    }
+
+    /// Removes an empty directory.
+    pub(crate) fn remove_dir(&self, parent: NodeId, name: &OsStr) -> Result<()> {
+        let dir = self.parent(parent, name)?;
+        rustix::fs::unlinkat(&dir.fd, name, AtFlags::REMOVEDIR)
+    }
+
+    /// Renames, replaces or exchanges.
+    pub(crate) fn rename(
+        &self,
+        (parent, name): (NodeId, &OsStr),
+        (new_parent, new_name): (NodeId, &OsStr),
+        flags: u32,
+    ) -> Result<()> {
+        let from = self.parent(parent, name)?;
+        let to = self.parent(new_parent, new_name)?;
+        let root = &self.nodes.root().fd;
+        let places = lower::path_below(root, &from.fd).zip(lower::path_below(root, &to.fd));
+        let flags = RenameFlags::from_bits_retain(flags);
+        self.watcher
+            .names_change(&mut || rustix::fs::renameat_with(&from.fd, name, &to.fd, new_name, flags))?;
+        if let Some((from, to)) = places {
+            let exchanged = flags.contains(RenameFlags::EXCHANGE);
+            self.watcher.renamed(&from.join(name), &to.join(new_name), exchanged);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! The inodes that the kernel knows, and what the daemon knows of each.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use mithril_engine::file::read::PackedFile;
+use mithril_engine::id::ManifestId;
+use rustix::fs::{FileType, Stat};
+use rustix::io::{Errno, Result};
+
+use super::lower;
+use super::state::OpenHandles;
+
+/// What the kernel calls an inode: the lower inode number, but 1 for the root.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The mounted directory.
+    pub const ROOT: NodeId = NodeId(1);
+}
+
+/// A registration with the kernel for passthrough, opaque here; dropping it ends it.
+pub type Backing = Arc<dyn Any + Send + Sync>;
+
+/// Where the bytes of a regular file are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Not looked at since nobody has it open.
+    Unknown,
+    /// In the lower file.
+    Plain,
+    /// In the store.
+    Packed(Arc<PackedFile>),
+}
+
+/// What changes with handles. Its lock is taken before that of the content, never after.
+#[derive(Default)]
+pub struct Handles {
+    /// The open handles.
+    pub open: OpenHandles,
+    /// The kernel's registration of the lower file, while a passthrough handle is open.
+    pub backing: Option<Backing>,
+    /// Passthrough was refused for this very file (overlayfs below): not tried again.
+    pub refused: bool,
+    /// The manifest whose bytes the kernel's page cache may hold. Only for it may the cache be kept at open.
+    pub cached: Option<ManifestId>,
+}
+
+/// One inode.
+pub struct Node {
+    /// Its name towards the kernel.
+    pub id: NodeId,
+    /// An `O_PATH` descriptor: it pins the lower inode, so that its number is not given to another file.
+    pub fd: OwnedFd,
+    /// What it is.
+    pub kind: FileType,
+    /// Its open handles.
+    handles: Mutex<Handles>,
+    /// Where its bytes are.
+    content: RwLock<Content>,
+    /// Counts everything that may have changed the bytes: opens for writing, truncations. A packer compares.
+    changes: AtomicU64,
+    /// References that the kernel holds; guarded by the table's lock.
+    lookups: AtomicU64,
+}
+
+impl Node {
+    fn new(id: NodeId, fd: OwnedFd, stat: &Stat) -> Self {
+        Self {
+            id,
+            fd,
+            kind: FileType::from_raw_mode(stat.st_mode),
+            handles: Mutex::default(),
+            content: RwLock::new(Content::Unknown),
+            changes: AtomicU64::new(0),
+            lookups: AtomicU64::new(0),
+        }
+    }
+
+    /// Locks what changes with handles.
+    pub fn handles(&self) -> MutexGuard<'_, Handles> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads where the bytes are; they stay there while the guard lives.
+    pub fn content(&self) -> RwLockReadGuard<'_, Content> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks everybody out while the bytes move.
+    pub fn content_mut(&self) -> RwLockWriteGuard<'_, Content> {
+        self.content.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the bytes may change from here on.
+    pub fn will_change(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often they may have changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// The lower file's metadata.
+    pub fn stat(&self) -> Result<Stat> {
+        lower::stat(&self.fd)
+    }
+}
+
+/// All inodes that the kernel or a packer refers to.
+pub struct NodeTable {
+    root: Arc<Node>,
+    nodes: Mutex<HashMap<NodeId, Arc<Node>>>,
+    /// Device of the root: what lies on another one is not ours.
+    device: u64,
+}
+
+impl NodeTable {
+    /// A table with the root only.
+    pub fn new(root: OwnedFd) -> Result<Self> {
+        let stat = lower::stat(&root)?;
+        let root = Arc::new(Node::new(NodeId::ROOT, root, &stat));
+        Ok(Self { root, nodes: Mutex::default(), device: stat.st_dev })
+    }
+
+    /// The mounted directory.
+    pub fn root(&self) -> &Arc<Node> {
+        &self.root
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Node>>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node that the kernel calls so.
+    pub fn get(&self, id: NodeId) -> Result<Arc<Node>> {
+        if id == NodeId::ROOT {
+            return Ok(Arc::clone(&self.root));
+        }
+        self.lock().get(&id).cloned().ok_or(Errno::STALE)
+    }
+
+    /// The node of a located file, counted as known to the kernel.
+    pub fn look_up(&self, fd: OwnedFd) -> Result<(Arc<Node>, Stat)> {
+        self.enter(fd, 1)
+    }
+
+    /// The node of a located file, for our own use: it stays the same node for the kernel as long as the `Arc` lives.
+    pub fn pin(&self, fd: OwnedFd) -> Result<(Arc<Node>, Stat)> {
+        self.enter(fd, 0)
+    }
+
+    fn enter(&self, fd: OwnedFd, lookups: u64) -> Result<(Arc<Node>, Stat)> {
+        let stat = lower::stat(&fd)?;
+        if stat.st_dev != self.device {
+            return Err(Errno::XDEV);
+        }
+        let id = NodeId(stat.st_ino);
+        if id == NodeId::ROOT {
+            // Inode 1 below is somebody's special file; its number is the root's name towards the kernel.
+            return Err(Errno::PERM);
+        }
+        let mut nodes = self.lock();
+        let node = nodes.entry(id).or_insert_with(|| Arc::new(Node::new(id, fd, &stat)));
+        node.lookups.fetch_add(lookups, Ordering::SeqCst);
+        Ok((Arc::clone(node), stat))
+    }
+
+    /// The kernel dropped `count` references.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        let mut nodes = self.lock();
+        if let Some(node) = nodes.get(&id) {
+            let before = node.lookups.load(Ordering::SeqCst);
+            node.lookups.store(before.saturating_sub(count), Ordering::SeqCst);
+            Self::drop_unused(&mut nodes, id);
+        }
+    }
+
+    /// Gives a pinned node back: it goes if the kernel does not know it.
+    pub fn unpin(&self, node: Arc<Node>) {
+        let id = node.id;
+        drop(node);
+        Self::drop_unused(&mut self.lock(), id);
+    }
+
+    /// Whoever holds an `Arc` (a handle, a packer) keeps the node in the table: a second node for the same inode
+    /// would not see its locks.
+    fn drop_unused(nodes: &mut HashMap<NodeId, Arc<Node>>, id: NodeId) {
+        if let Some(node) = nodes.get(&id)
+            && node.lookups.load(Ordering::SeqCst) == 0
+            && Arc::strong_count(node) == 1
+        {
+            nodes.remove(&id);
+        }
+    }
+
+    /// The manifests of packed files that are known here: also of those that have no name any more.
+    pub fn manifests(&self) -> Vec<ManifestId> {
+        let nodes: Vec<_> = self.lock().values().cloned().collect();
+        nodes
+            .iter()
+            .filter_map(|node| match &*node.content() {
+                Content::Packed(file) => Some(file.id()),
+                _ => None,
+            })
+            .collect()
+    }
+}

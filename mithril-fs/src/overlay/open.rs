@@ -1,0 +1,218 @@
+//! Opening and releasing regular files.
+
+use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, OnceLock};
+
+use mithril_engine::file::read::PackedFile;
+use rustix::fs::{FileType, Mode as Permissions, OFlags, Stat};
+use rustix::io::{Errno, Result};
+
+use super::handle::{FileHandle, HandleId};
+use super::node::{Backing, Content, Handles, Node, NodeId};
+use super::state::Mode;
+use super::{Counters, Overlay, STORE_DIR, lower};
+use crate::stub::{self, Authority};
+
+/// How the kernel is to be answered.
+pub(crate) struct Opened {
+    pub(crate) handle: HandleId,
+    /// In passthrough, the registration to answer with.
+    pub(crate) backing: Option<Backing>,
+    /// Whether the kernel may keep what it has cached of the file.
+    pub(crate) keep_cache: bool,
+}
+
+/// Registers the lower file with the kernel for passthrough.
+pub(crate) type Register<'a> = &'a dyn Fn(BorrowedFd<'_>) -> std::io::Result<Backing>;
+
+/// Flags of an `open` that are meant for the kernel's side of the handle, or are carried out here already.
+const NOT_FOR_BELOW: OFlags = OFlags::CREATE
+    .union(OFlags::EXCL)
+    .union(OFlags::TRUNC)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::DIRECT)
+    .union(OFlags::NONBLOCK);
+
+impl Overlay {
+    /// Opens a file. Never waits for a file's bytes to move, except for a truncation that it asks for itself.
+    pub(crate) fn open(&self, id: NodeId, flags: OFlags, register: Register<'_>) -> Result<Opened> {
+        let node = self.nodes.get(id)?;
+        self.open_node(&node, flags, register)
+    }
+
+    /// Creates a file if it is not there, and opens it.
+    pub(crate) fn create(
+        &self,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        flags: OFlags,
+        caller: (u32, u32),
+        register: Register<'_>,
+    ) -> Result<(Arc<Node>, Stat, Opened)> {
+        if parent == NodeId::ROOT && name == STORE_DIR {
+            return Err(Errno::PERM);
+        }
+        let parent = self.nodes.get(parent)?;
+        let create =
+            OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | (flags & OFlags::EXCL);
+        let permissions = Permissions::from_raw_mode(mode & 0o7777);
+        lower::as_caller(self.caller(caller), || rustix::fs::openat(&parent.fd, name, create, permissions))?;
+        let (node, _) = self.nodes.look_up(lower::locate(&parent.fd, name)?)?;
+        let opened = if node.kind == FileType::RegularFile {
+            self.open_node(&node, flags, register)
+        } else {
+            Err(Errno::INVAL)
+        };
+        match opened.and_then(|opened| Ok((opened, node.stat()?))) {
+            Ok((opened, stat)) => Ok((node, stat, opened)),
+            Err(error) => {
+                let id = node.id;
+                drop(node);
+                self.nodes.forget(id, 1);
+                Err(error)
+            }
+        }
+    }
+
+    /// The identity to take on for a caller's creations.
+    pub(crate) fn caller(&self, caller: (u32, u32)) -> Option<(u32, u32)> {
+        self.impersonate.then_some(caller)
+    }
+
+    fn open_node(&self, node: &Arc<Node>, flags: OFlags, register: Register<'_>) -> Result<Opened> {
+        let access = flags & OFlags::RWMODE;
+        let writable = access != OFlags::RDONLY;
+        let mut handles = node.handles();
+        if writable {
+            node.will_change();
+        }
+        if writable && flags.contains(OFlags::TRUNC) {
+            self.empty(node)?;
+        }
+        let packed = handles.open.is_idle() && self.load_content(node)?.is_some();
+        let mut mode = handles.open.next_mode(packed, self.passthrough_possible(node, &handles, writable));
+        // A writer's lower file is opened now: whoever may not write below learns it at open.
+        let lower = OnceLock::new();
+        if writable && (mode == Mode::Passthrough || !packed) {
+            let _ = lower.set(lower::reopen(&node.fd, flags & !NOT_FOR_BELOW)?);
+        }
+        if mode == Mode::Passthrough && handles.backing.is_none() {
+            match register(std::os::fd::AsFd::as_fd(&node.fd)) {
+                Ok(backing) => handles.backing = Some(backing),
+                Err(error) => {
+                    tracing::info!(inode = node.id.0, %error, "no passthrough for this file");
+                    handles.refused = true;
+                    mode = Mode::Daemon;
+                }
+            }
+        }
+        let (backing, keep_cache) = match mode {
+            Mode::Passthrough => {
+                handles.cached = None;
+                Counters::add(&self.counters.passthrough_opens, 1);
+                (handles.backing.clone(), false)
+            }
+            Mode::Daemon => {
+                let now = match &*node.content() {
+                    Content::Packed(file) => Some(file.id()),
+                    _ => None,
+                };
+                let keep = now.is_some() && handles.cached == now;
+                handles.cached = now;
+                (None, keep)
+            }
+        };
+        handles.open.opened(mode);
+        drop(handles);
+        let handle = FileHandle { node: Arc::clone(node), mode, writable, lower };
+        Ok(Opened { handle: self.handles.insert_file(handle), backing, keep_cache })
+    }
+
+    /// Whether a plain file may be opened in passthrough. A setuid, setgid or capability-carrying file may not be
+    /// written to so: the kernel leaves it to us to take those off.
+    fn passthrough_possible(&self, node: &Node, handles: &Handles, writable: bool) -> bool {
+        if !self.passthrough || handles.refused {
+            return false;
+        }
+        if !writable {
+            return true;
+        }
+        let special = node.stat().is_ok_and(|stat| stat.st_mode & 0o6000 != 0);
+        let mut none = [0; 0];
+        let capable = rustix::fs::getxattr(lower::proc_path(&node.fd), c"security.capability", &mut none[..]);
+        !special && !matches!(capable, Ok(1..))
+    }
+
+    /// Finds out where the bytes of an idle file are. Call with the handles locked.
+    ///
+    /// A stub that cannot be believed is an I/O error: its bytes are not here, and zeros are not an answer.
+    pub(crate) fn load_content(&self, node: &Node) -> Result<Option<Arc<PackedFile>>> {
+        let mut content = node.content_mut();
+        if let Content::Packed(file) = &*content {
+            return Ok(Some(Arc::clone(file)));
+        }
+        *content = Content::Plain;
+        let Some(authority) = self.authority(node)? else { return Ok(None) };
+        let file = self
+            .packed_file(authority.manifest)
+            .map_err(|error| self.report(node, "cannot open packed file", &error))?;
+        if file.len() != authority.size {
+            return Err(self.report(node, "cannot open packed file", &"its manifest has another length"));
+        }
+        *content = Content::Packed(Arc::clone(&file));
+        Ok(Some(file))
+    }
+
+    /// What the stub says, if the file is packed; checked against the file. Call with the handles or the content
+    /// locked.
+    pub(crate) fn authority(&self, node: &Node) -> Result<Option<Authority>> {
+        let Some(namespace) = self.namespace else { return Ok(None) };
+        let mut value = [0; stub::AUTHORITY_BYTES + 1];
+        let len = match rustix::fs::getxattr(lower::proc_path(&node.fd), namespace.name(), &mut value[..]) {
+            Ok(len) => len,
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+            Err(Errno::RANGE) => value.len(),
+            Err(error) => return Err(error),
+        };
+        let stat = node.stat()?;
+        let authority = Authority::decode(&value[..len])
+            .and_then(|a| {
+                a.check(self.store.id(), stat.st_ino, u64::try_from(stat.st_size).unwrap_or(0)).map(|()| a)
+            })
+            .map_err(|error| self.report(node, "cannot open packed file", &error))?;
+        if stat.st_size == 0 {
+            // A truncation that was interrupted: it is empty, and plain. The attribute goes now, or it would be
+            // believed again as soon as the file grows.
+            let file = lower::reopen(&node.fd, OFlags::WRONLY)?;
+            stub::remove_attribute(&file, namespace).map_err(|_| Errno::IO)?;
+            rustix::fs::fsync(&file)?;
+            return Ok(None);
+        }
+        Ok(Some(authority))
+    }
+
+    /// The kernel is done with a handle.
+    pub(crate) fn release(&self, id: HandleId) {
+        let Some(handle) = self.handles.remove_file(id) else { return };
+        let (node, mode, writable) = (Arc::clone(&handle.node), handle.mode, handle.writable);
+        // Our own descriptor must be gone before anybody asks for a lease.
+        drop(handle);
+        let mut handles = node.handles();
+        handles.open.released(mode);
+        let idle = handles.open.is_idle();
+        let mut plain = false;
+        if idle {
+            handles.backing = None;
+            let mut content = node.content_mut();
+            plain = matches!(*content, Content::Plain);
+            *content = Content::Unknown;
+        }
+        drop(handles);
+        if idle && plain {
+            self.watcher.closed(&node, writable);
+        }
+        self.nodes.unpin(node);
+    }
+}

@@ -1,0 +1,286 @@
+//! Moving a file's bytes between the lower file and the store: the only code that changes a stub.
+//!
+//! The order of durable steps, so that a crash between any two leaves a file that reads right:
+//!
+//! * pack: chunks and manifest durable, attribute set, file synced, blocks punched, notice written, times restored.
+//! * unpack: bytes written, file synced, attribute removed, file synced, times restored.
+//! * truncate to nothing: truncated with the attribute still set, synced, attribute removed.
+//!
+//! While the attribute is there, it is the truth, whatever the blocks hold; with a size of 0 it means empty.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mithril_engine::file::read::PackedFile;
+use mithril_engine::format::manifest::Extent;
+use mithril_engine::id::ManifestId;
+use rustix::fs::{FallocateFlags, OFlags, Stat};
+use rustix::io::{Errno, Result};
+
+use super::node::{Content, Node};
+use super::{Overlay, lower};
+use crate::stub::{self, Authority, Namespace};
+
+/// The kernel closes a passthrough file a little after it told us of the release.
+const LEASE_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Bytes that are decoded and written at once while unpacking.
+const UNPACK_STEP_BYTES: u64 = 4 << 20;
+
+/// A file at the time its bytes were read for packing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fingerprint {
+    pub(crate) size: u64,
+    mtime_ns: i64,
+    ctime_ns: i64,
+    changes: u64,
+}
+
+impl Fingerprint {
+    pub(crate) fn of(node: &Node) -> Result<Self> {
+        let changes = node.changes();
+        let stat = node.stat()?;
+        Ok(Self {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: lower::mtime_ns(&stat),
+            ctime_ns: lower::ctime_ns(&stat),
+            changes,
+        })
+    }
+}
+
+/// Why a file is not packed now. All of these are normal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    /// Somebody has it open through the mount.
+    Open,
+    /// Somebody below the mount, or a mapping, has it.
+    Leased,
+    /// It changed since it was read.
+    Changed,
+}
+
+impl Overlay {
+    /// Opens an idle plain file for packing, proving that nobody else has it open or mapped: what is written through
+    /// a mapping that exists already would not move its times again.
+    pub(crate) fn open_for_packing(
+        &self,
+        node: &Node,
+    ) -> Result<std::result::Result<(File, Fingerprint), Refusal>> {
+        let handles = node.handles();
+        if !handles.open.is_idle() {
+            return Ok(Err(Refusal::Open));
+        }
+        let file = lower::reopen_quietly(&node.fd)?;
+        if !lease(&file)? {
+            return Ok(Err(Refusal::Leased));
+        }
+        let fingerprint = Fingerprint::of(node)?;
+        lower::drop_lease(&file)?;
+        Ok(Ok((file, fingerprint)))
+    }
+
+    /// Turns a plain file into a stub for `manifest`, which is durable and was compared with the file's bytes when
+    /// the file had this `fingerprint`. The caller has closed every descriptor of its own.
+    pub(crate) fn commit(
+        &self,
+        node: &Node,
+        namespace: Namespace,
+        manifest: ManifestId,
+        fingerprint: Fingerprint,
+    ) -> Result<std::result::Result<(), Refusal>> {
+        let mut handles = node.handles();
+        if !handles.open.is_idle() {
+            return Ok(Err(Refusal::Open));
+        }
+        let mut content = node.content_mut();
+        handles.backing = None;
+        let file = lower::reopen(&node.fd, OFlags::RDWR)?;
+        if !lease(&file)? {
+            return Ok(Err(Refusal::Leased));
+        }
+        // The lease is held to the end: nobody can open the file below, and with the handles locked nobody above.
+        if Fingerprint::of(node)? != fingerprint {
+            return Ok(Err(Refusal::Changed));
+        }
+        let stat = node.stat()?;
+        let authority = Authority {
+            store: self.store.id(),
+            manifest,
+            size: fingerprint.size,
+            mtime_ns: fingerprint.mtime_ns,
+            inode: stat.st_ino,
+        };
+        let set = stub::write_attribute(&file, namespace, &authority)
+            .and_then(|()| Ok(rustix::fs::fsync(&file)?))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        if let Err(error) = set {
+            // Not known to be durable: plain it stays.
+            stub::remove_attribute(&file, namespace).map_err(|_| error)?;
+            return Err(error);
+        }
+        *content = Content::Unknown;
+        handles.cached = None;
+        // From here on the file is packed. What is left gives space back; recovery does it again if we cannot.
+        if let Err(error) = make_stub(&file, &authority) {
+            self.report(node, "packed, but its blocks could not be given back,", &error);
+        }
+        lower::drop_lease(&file)?;
+        Ok(Ok(()))
+    }
+
+    /// Makes a packed file plain. Waits for nobody but readers of a moment; others wait for it.
+    pub(crate) fn unpack(&self, node: &Node) -> Result<()> {
+        let mut content = node.content_mut();
+        let file = match &*content {
+            Content::Packed(file) => Arc::clone(file),
+            Content::Plain => return Ok(()),
+            Content::Unknown => {
+                let Some(authority) = self.authority(node)? else {
+                    *content = Content::Plain;
+                    return Ok(());
+                };
+                self.packed_file(authority.manifest)
+                    .map_err(|error| self.report(node, "cannot unpack", &error))?
+            }
+        };
+        let namespace = self.namespace.ok_or(Errno::OPNOTSUPP)?;
+        let Some(authority) = self.authority(node)? else { return Err(Errno::IO) };
+        let lower = lower::reopen(&node.fd, OFlags::RDWR)?;
+        if let Err(error) = self.restore_bytes(node, &file, &lower) {
+            if let Err(error) = make_stub(&lower, &authority) {
+                self.report(node, "unpacking failed, and its blocks could not be given back,", &error);
+            }
+            return Err(error);
+        }
+        rustix::fs::fsync(&lower)?;
+        stub::remove_attribute(&lower, namespace).map_err(|_| Errno::IO)?;
+        rustix::fs::fsync(&lower)?;
+        lower::set_mtime(&lower, authority.mtime_ns)?;
+        *content = Content::Plain;
+        Ok(())
+    }
+
+    /// Writes the plaintext over the stub. Holes stay holes.
+    fn restore_bytes(&self, node: &Node, file: &Arc<PackedFile>, lower: &File) -> Result<()> {
+        let mut buffer = Vec::new();
+        let mut position = 0;
+        // The space first: a full disk is met before anything was touched.
+        for extent in &file.manifest().extents {
+            match extent {
+                Extent::Chunk { .. } => reserve(lower, position, extent.len())?,
+                Extent::Hole { len } => rustix::fs::fallocate(
+                    lower,
+                    FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                    position,
+                    *len,
+                )?,
+            }
+            position += extent.len();
+        }
+        let mut offset = 0;
+        while let Some(data) = file.next_data(offset) {
+            let step = data.len.min(UNPACK_STEP_BYTES);
+            buffer.resize(usize::try_from(step).map_err(|_| Errno::NOMEM)?, 0);
+            file.read_exact_at(&mut buffer, data.offset)
+                .map_err(|error| self.report(node, "cannot unpack", &error))?;
+            lower
+                .write_all_at(&buffer, data.offset)
+                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+            offset = data.offset + step;
+        }
+        Ok(())
+    }
+
+    /// Truncates to nothing, in either state; works even where the packed bytes are lost. Call with the handles
+    /// locked.
+    pub(crate) fn empty(&self, node: &Node) -> Result<()> {
+        let mut content = node.content_mut();
+        let lower = lower::reopen(&node.fd, OFlags::WRONLY)?;
+        rustix::fs::ftruncate(&lower, 0)?;
+        if let Some(namespace) = self.namespace
+            && stub::read_attribute(&lower, namespace).map_err(|_| Errno::IO)?.is_some()
+        {
+            rustix::fs::fsync(&lower)?;
+            stub::remove_attribute(&lower, namespace).map_err(|_| Errno::IO)?;
+        }
+        *content = Content::Plain;
+        Ok(())
+    }
+
+    /// Finishes what a crash interrupted: gives blocks of a packed file back and restores its times. Returns whether
+    /// there was anything to do.
+    pub(crate) fn heal(&self, node: &Node) -> Result<bool> {
+        let handles = node.handles();
+        if !handles.open.is_idle() {
+            return Ok(false);
+        }
+        let _content = node.content_mut();
+        let stat = node.stat()?;
+        let Some(authority) = self.authority(node)? else { return Ok(false) };
+        if is_clean(&stat, &authority) {
+            return Ok(false);
+        }
+        // Never before the content is known to be there.
+        self.packed_file(authority.manifest).map_err(|error| self.report(node, "cannot restore", &error))?;
+        make_stub(&lower::reopen(&node.fd, OFlags::RDWR)?, &authority)?;
+        Ok(true)
+    }
+
+    /// Notes a new modification time in the stub, so that recovery does not bring the old one back.
+    pub(crate) fn note_mtime(&self, node: &Node) -> Result<()> {
+        let _content = node.content_mut();
+        let (Some(namespace), Some(authority)) = (self.namespace, self.authority(node)?) else {
+            return Ok(());
+        };
+        let mtime_ns = lower::mtime_ns(&node.stat()?);
+        let file = lower::reopen(&node.fd, OFlags::RDONLY)?;
+        stub::write_attribute(&file, namespace, &Authority { mtime_ns, ..authority }).map_err(|_| Errno::IO)
+    }
+}
+
+/// Whether a stub has no more blocks than its notice, and the right time. Attributes may take a block of their own.
+fn is_clean(stat: &Stat, authority: &Authority) -> bool {
+    const STUB_BLOCKS_512: i64 = 3 * 4096 / 512;
+    stat.st_blocks <= STUB_BLOCKS_512 && lower::mtime_ns(stat) == authority.mtime_ns
+}
+
+/// Gives the blocks back, and says in the first one what this is.
+fn make_stub(file: &File, authority: &Authority) -> Result<()> {
+    lower::punch(file, authority.size)?;
+    let notice = stub::NOTICE.as_bytes();
+    let len = notice.len().min(usize::try_from(authority.size).unwrap_or(usize::MAX));
+    file.write_all_at(&notice[..len], 0)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    lower::set_mtime(file, authority.mtime_ns)
+}
+
+/// Reserves space where the lower file system can; where it cannot, writing tells.
+fn reserve(file: &File, offset: u64, len: u64) -> Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len) {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        other => other,
+    }
+}
+
+/// Takes the lease, waiting a little for descriptors that are just being closed. `false` if somebody keeps the file.
+fn lease(file: &File) -> Result<bool> {
+    let deadline = Instant::now() + LEASE_PATIENCE;
+    loop {
+        match lower::take_lease(file) {
+            Ok(()) => return Ok(true),
+            Err(Errno::AGAIN | Errno::BUSY) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // Not ours, or a file system without leases: whether it is in use cannot be known.
+            Err(
+                Errno::AGAIN | Errno::BUSY | Errno::ACCESS | Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP,
+            ) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

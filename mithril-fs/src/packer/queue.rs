@@ -1,0 +1,253 @@
+//! Files that wait to be packed.
+//!
+//! Owns the order and the times; never touches a file. A path is in the queue once. Renames carry it along.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::natural::NaturalKey;
+
+/// A file that waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Item {
+    /// Below the mounted directory.
+    pub(super) path: PathBuf,
+    /// Its size when it was queued, for estimates.
+    pub(super) size: u64,
+    /// Not before.
+    due: Instant,
+    /// Times that it was put off already.
+    pub(super) attempts: u32,
+    /// Put off because somebody uses it: `sync` does not wait for it.
+    pub(super) deferred: bool,
+}
+
+impl Item {
+    /// The same file where it is now.
+    pub(super) fn at(&self, path: PathBuf) -> Self {
+        Self { path, ..self.clone() }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    items: BTreeMap<NaturalKey, Item>,
+    active: Option<Item>,
+    stopped: bool,
+    /// Counts whenever something was taken or finished, for whoever waits.
+    steps: u64,
+}
+
+/// The queue. Shared by those who add and the one who packs.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a file, due after `delay`. One that waits already is put off to then: it was written again.
+    pub(super) fn add(&self, path: PathBuf, size: u64, delay: Duration) {
+        self.put(path, size, delay, 0, false);
+    }
+
+    /// Adds a file again that could not be packed.
+    pub(super) fn retry(&self, item: &Item, path: PathBuf, delay: Duration, deferred: bool) {
+        self.put(path, item.size, delay, item.attempts.saturating_add(1), deferred);
+    }
+
+    fn put(&self, path: PathBuf, size: u64, delay: Duration, attempts: u32, deferred: bool) {
+        let mut state = self.lock();
+        let item = Item { size, due: Instant::now() + delay, attempts, deferred, path };
+        state.items.insert(NaturalKey::of(&item.path), item);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next due file and takes it; `None` once stopped. Of those that are due, the first by path.
+    pub(super) fn take(&self) -> Option<Item> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            let now = Instant::now();
+            let due = state.items.iter().find(|(_, item)| item.due <= now).map(|(key, _)| key.clone());
+            if let Some(item) = due.and_then(|key| state.items.remove(&key)) {
+                state.active = Some(item.clone());
+                state.steps += 1;
+                return Some(item);
+            }
+            let next = state.items.values().map(|item| item.due).min();
+            state = match next {
+                Some(due) => {
+                    let wait = due.saturating_duration_since(now);
+                    self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// The file that was taken is done with, whatever became of it.
+    pub(super) fn finished(&self) {
+        let mut state = self.lock();
+        state.active = None;
+        state.steps += 1;
+        self.changed.notify_all();
+    }
+
+    /// Makes what waits, at or below `prefix`, due now. With `used_too`, also what was put off as in use.
+    pub(super) fn hurry(&self, prefix: &Path, used_too: bool) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        for item in state.items.values_mut().filter(|item| item.path.starts_with(prefix)) {
+            if used_too || !item.deferred {
+                item.due = now;
+                item.deferred = false;
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Whether something at or below `prefix` waits (other than put off) or is being packed.
+    pub(super) fn is_busy(&self, prefix: &Path) -> bool {
+        let state = self.lock();
+        let waits = state.items.values().any(|item| !item.deferred && item.path.starts_with(prefix));
+        waits || state.active.as_ref().is_some_and(|item| item.path.starts_with(prefix))
+    }
+
+    /// Waits for something to happen, or a moment.
+    pub(super) fn wait_a_moment(&self) {
+        let state = self.lock();
+        let steps = state.steps;
+        drop(
+            self.changed
+                .wait_timeout_while(state, Duration::from_millis(100), |state| {
+                    state.steps == steps && !state.stopped
+                })
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// Carries renamed files and directories along.
+    pub(super) fn renamed(&self, from: &Path, to: &Path, exchanged: bool) {
+        let mut state = self.lock();
+        let affected: Vec<NaturalKey> = state
+            .items
+            .iter()
+            .filter(|(_, item)| item.path.starts_with(from) || item.path.starts_with(to))
+            .map(|(key, _)| key.clone())
+            .collect();
+        let moved: Vec<Item> = affected.iter().filter_map(|key| state.items.remove(key)).collect();
+        for mut item in moved {
+            let target = match (item.path.strip_prefix(from), item.path.strip_prefix(to)) {
+                (Ok(rest), _) => Some(join(to, rest)),
+                (_, Ok(rest)) if exchanged => Some(join(from, rest)),
+                // What was there before was replaced.
+                _ => None,
+            };
+            if let Some(target) = target {
+                item.path = target;
+                state.items.insert(NaturalKey::of(&item.path), item);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Stops: nothing is taken any more.
+    pub(super) fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether it was stopped.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().stopped
+    }
+
+    /// What waits, and the one that is being packed, by path.
+    pub(super) fn waiting(&self) -> Vec<Item> {
+        let state = self.lock();
+        state.active.iter().chain(state.items.values()).cloned().collect()
+    }
+
+    /// The file that is being packed.
+    pub(super) fn active(&self) -> Option<PathBuf> {
+        self.lock().active.as_ref().map(|item| item.path.clone())
+    }
+}
+
+/// `join` that adds no slash for an empty rest.
+fn join(base: &Path, rest: &Path) -> PathBuf {
+    if rest.as_os_str().is_empty() { base.to_owned() } else { base.join(rest) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(paths: &[&str]) -> Queue {
+        let queue = Queue::default();
+        for path in paths {
+            queue.add(path.into(), 1, Duration::ZERO);
+        }
+        queue
+    }
+
+    fn take_all(queue: &Queue) -> Vec<String> {
+        let mut taken = Vec::new();
+        while queue.is_busy(Path::new("")) {
+            if let Some(item) = queue.take() {
+                taken.push(item.path.display().to_string());
+            }
+            queue.finished();
+        }
+        taken
+    }
+
+    #[test]
+    fn files_come_in_the_order_of_their_numbers_and_once() {
+        let queue = queue(&["step_10.pt", "step_9.pt", "step_10.pt"]);
+        assert_eq!(take_all(&queue), ["step_9.pt", "step_10.pt"]);
+    }
+
+    #[test]
+    fn what_is_not_due_waits_unless_hurried() {
+        let queue = Queue::default();
+        queue.add("a".into(), 1, Duration::from_secs(3600));
+        queue.add("b".into(), 1, Duration::ZERO);
+        assert_eq!(queue.take().unwrap().path, Path::new("b"));
+        queue.finished();
+        queue.hurry(Path::new("a"), false);
+        assert_eq!(queue.take().unwrap().path, Path::new("a"));
+    }
+
+    #[test]
+    fn renames_carry_files_along_and_drop_what_they_replace() {
+        let files = queue(&["tmp/a", "tmp/b", "final/a", "other"]);
+        files.renamed(Path::new("tmp"), Path::new("done"), false);
+        files.renamed(Path::new("other"), Path::new("final/a"), false);
+        assert_eq!(take_all(&files), ["done/a", "done/b", "final/a"]);
+        let exchanged = queue(&["x/1", "y/2"]);
+        exchanged.renamed(Path::new("x"), Path::new("y"), true);
+        assert_eq!(take_all(&exchanged), ["x/2", "y/1"]);
+    }
+
+    #[test]
+    fn what_is_in_use_keeps_nobody_waiting() {
+        let queue = queue(&["a"]);
+        let item = queue.take().unwrap();
+        queue.retry(&item, item.path.clone(), Duration::from_secs(60), true);
+        queue.finished();
+        assert!(!queue.is_busy(Path::new("")));
+        assert_eq!(queue.waiting().len(), 1);
+        queue.stop();
+        assert_eq!(queue.take(), None);
+    }
+}

@@ -1,0 +1,378 @@
+//! The thread that packs, and what it remembers.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use lru::LruCache;
+use mithril_engine::file::pack::{self, Outcome, Packed, Packing};
+use mithril_engine::settings::PACK_MIN_BYTES;
+use mithril_engine::source::FileSource;
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use super::queue::{Item, Queue};
+use super::{candidates, scan};
+use crate::control::protocol::{PackReport, Progress, RelPath};
+use crate::overlay::node::Node;
+use crate::overlay::transition::{Fingerprint, Refusal};
+use crate::overlay::{Overlay, lower};
+use crate::stub::{self, Namespace};
+
+/// After how long a file that is in use, mapped or failed is tried again; doubled each time, up to the limit.
+const RETRY_AFTER: Duration = Duration::from_secs(15);
+const RETRY_LIMIT: Duration = Duration::from_secs(600);
+
+/// File times advance in ticks of up to 10 ms on older kernels: a file that changed less than this ago could change
+/// again without its times telling.
+const CLOCK_TICK: Duration = Duration::from_millis(20);
+
+/// Files that were found not worth packing and are not tried again until they change.
+const REMEMBERED_VERDICTS: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
+
+/// Files left plain that are remembered with their reason, for the reports.
+const REMEMBERED_REASONS: usize = 1000;
+
+/// What a packer is made of.
+pub(crate) struct PackerParts {
+    pub(crate) overlay: Arc<Overlay>,
+    /// Where stubs keep their authority.
+    pub(crate) namespace: Namespace,
+    /// How long a file must have been closed.
+    pub(crate) settle: Duration,
+    /// Threads that encode.
+    pub(crate) pool: Arc<rayon::ThreadPool>,
+}
+
+/// Size and times of a file that need not be tried again as it is.
+type Verdict = (u64, i64);
+
+/// What was packed since the mount.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) files: AtomicU64,
+    pub(crate) logical_bytes: AtomicU64,
+    pub(crate) stored_bytes: AtomicU64,
+    pub(crate) nanoseconds: AtomicU64,
+    /// Of the file that is being packed.
+    current_logical: AtomicU64,
+    current_stored: AtomicU64,
+}
+
+/// Packs files in the background.
+pub(crate) struct Packer {
+    parts: PackerParts,
+    pub(super) queue: Queue,
+    pub(crate) totals: Totals,
+    cancel: AtomicBool,
+    verdicts: Mutex<LruCache<u64, Verdict>>,
+    left_plain: Mutex<BTreeMap<PathBuf, String>>,
+}
+
+/// What became of one file.
+enum Done {
+    /// It is packed now.
+    Packed(Packed),
+    /// There is nothing to pack: gone, packed already, small, no regular file.
+    Nothing,
+    /// It stays plain until it changes.
+    NotWorthwhile,
+    /// It stays plain for now.
+    Refused(Refusal),
+    /// It is to be tried again: the end of the mount came first.
+    Cancelled,
+}
+
+impl Packer {
+    pub(crate) fn new(parts: PackerParts) -> Self {
+        Self {
+            parts,
+            queue: Queue::default(),
+            totals: Totals::default(),
+            cancel: AtomicBool::new(false),
+            verdicts: Mutex::new(LruCache::new(REMEMBERED_VERDICTS)),
+            left_plain: Mutex::default(),
+        }
+    }
+
+    /// Packs until stopped. One thread calls it; the encoding is spread over the pool.
+    pub(crate) fn run(&self) {
+        while let Some(item) = self.queue.take() {
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.pack_item(&item)));
+            if caught.is_err() {
+                self.fail(&item, "packing panicked; the file stays as it is");
+            }
+            self.queue.finished();
+        }
+    }
+
+    /// Ends packing within moments; the file that is being packed stays plain.
+    pub(crate) fn stop(&self) {
+        self.cancel.store(true, Ordering::SeqCst);
+        self.queue.stop();
+    }
+
+    /// A file may be worth packing from now on.
+    pub(crate) fn offer(&self, path: PathBuf, stat: &Stat, delay: Duration) {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && size >= PACK_MIN_BYTES
+            && self.verdict(stat.st_ino) != Some((size, lower::mtime_ns(stat)))
+        {
+            self.queue.add(path, size, delay);
+        }
+    }
+
+    /// The last handle of a plain file was released.
+    pub(crate) fn closed(&self, node: &Node) {
+        let Ok(stat) = node.stat() else { return };
+        if stat.st_nlink == 0 {
+            return;
+        }
+        if let Some(path) = self.path_of(node) {
+            self.offer(path, &stat, self.parts.settle);
+        }
+    }
+
+    /// Files have other paths now.
+    pub(crate) fn renamed(&self, from: &Path, to: &Path, exchanged: bool) {
+        self.queue.renamed(from, to, exchanged);
+    }
+
+    /// What waits, by path, with sizes.
+    pub(crate) fn waiting(&self) -> Vec<(PathBuf, u64)> {
+        self.queue.waiting().into_iter().map(|item| (item.path, item.size)).collect()
+    }
+
+    /// The file that is being packed.
+    pub(crate) fn active(&self) -> Option<PathBuf> {
+        self.queue.active()
+    }
+
+    /// Leaves a file plain until it changes.
+    pub(crate) fn keep_plain(&self, stat: &Stat) {
+        let verdict = (u64::try_from(stat.st_size).unwrap_or(0), lower::mtime_ns(stat));
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).put(stat.st_ino, verdict);
+    }
+
+    /// Forgets what was decided about a file, since somebody asks for it.
+    pub(crate) fn forget_verdict(&self, stat: &Stat) {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).pop(&stat.st_ino);
+    }
+
+    fn verdict(&self, inode: u64) -> Option<Verdict> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).copied()
+    }
+
+    fn path_of(&self, node: &Node) -> Option<PathBuf> {
+        lower::path_below(&self.parts.overlay.nodes.root().fd, &node.fd)
+    }
+
+    /// Packs everything that waits at or below `prefix` without its settle time, and waits for it.
+    pub(crate) fn drain(&self, prefix: &Path, progress: &mut dyn FnMut(Progress) -> bool) -> PackReport {
+        let files = self.totals.files.load(Ordering::Relaxed);
+        let (logical, stored) = self.done_bytes();
+        self.queue.hurry(prefix, true);
+        while self.queue.is_busy(prefix) && !self.queue.is_stopped() {
+            let waiting: u64 = self.queue.waiting().iter().map(|item| item.size).sum();
+            let (now_logical, now_stored) = self.done_bytes();
+            let current = self.totals.current_logical.load(Ordering::Relaxed);
+            let done = now_logical - logical + current;
+            let more = progress(Progress {
+                path: self.active().map(RelPath::from),
+                done_bytes: done,
+                total_bytes: (now_logical - logical + waiting).max(done),
+                stored_bytes: now_stored - stored + self.totals.current_stored.load(Ordering::Relaxed),
+            });
+            if !more {
+                break;
+            }
+            self.queue.wait_a_moment();
+            self.queue.hurry(prefix, false);
+        }
+        let (now_logical, now_stored) = self.done_bytes();
+        let left = self.left_plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = left.iter().filter(|(path, _)| path.starts_with(prefix));
+        PackReport {
+            files: self.totals.files.load(Ordering::Relaxed) - files,
+            logical_bytes: now_logical - logical,
+            stored_bytes: now_stored - stored,
+            left_plain: here.map(|(path, reason)| (RelPath::from(path.clone()), reason.clone())).collect(),
+        }
+    }
+
+    fn done_bytes(&self) -> (u64, u64) {
+        (self.totals.logical_bytes.load(Ordering::Relaxed), self.totals.stored_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Looks through the whole directory once: heals what a crash interrupted, and offers what is plain.
+    pub(crate) fn scan(&self) {
+        scan::scan(&self.parts.overlay, self.parts.namespace, &self.cancel, &mut |path, stat| {
+            // What just appeared may still be written to below the mount.
+            self.offer(path, stat, self.parts.settle);
+        });
+    }
+
+    fn pack_item(&self, item: &Item) {
+        let root = &self.parts.overlay.nodes.root().fd;
+        let located = lower::locate_path(root, &item.path).and_then(|fd| self.parts.overlay.nodes.pin(fd));
+        let (node, stat) = match located {
+            Ok(located) => located,
+            // Gone, or moved by somebody below the mount.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return self.left(&item.path, None),
+            Err(error) => return self.fail(item, &error.to_string()),
+        };
+        let started = Instant::now();
+        let done = self.pack_node(&node, &stat, &item.path);
+        let path = self.path_of(&node).unwrap_or_else(|| item.path.clone());
+        match done {
+            Ok(Done::Packed(packed)) => {
+                self.totals.files.fetch_add(1, Ordering::Relaxed);
+                self.totals.logical_bytes.fetch_add(packed.logical_bytes, Ordering::Relaxed);
+                self.totals.stored_bytes.fetch_add(packed.stored_bytes, Ordering::Relaxed);
+                let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.totals.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+                self.left(&path, None);
+                tracing::info!(path = %path.display(), bytes = packed.logical_bytes, stored = packed.stored_bytes, "packed");
+            }
+            Ok(Done::Nothing) => self.left(&path, None),
+            Ok(Done::NotWorthwhile) => {
+                self.keep_plain(&stat);
+                self.left(&path, Some("hardly compressible".to_owned()));
+            }
+            Ok(Done::Refused(Refusal::Changed)) => {
+                self.queue.retry(item, path, self.parts.settle.max(CLOCK_TICK), false);
+            }
+            Ok(Done::Refused(Refusal::Open)) => {
+                // Its release will bring it back.
+                self.left(&path, Some("open".to_owned()));
+            }
+            Ok(Done::Refused(Refusal::Leased)) => {
+                self.left(&path, Some("in use: mapped, or open below the mount".to_owned()));
+                self.queue.retry(item, path, delay_after(item.attempts), true);
+            }
+            Ok(Done::Cancelled) => self.queue.retry(item, path, Duration::ZERO, false),
+            Err(error) => self.fail(&item.at(path), &error.to_string()),
+        }
+        self.totals.current_logical.store(0, Ordering::Relaxed);
+        self.totals.current_stored.store(0, Ordering::Relaxed);
+        self.parts.overlay.nodes.unpin(node);
+    }
+
+    fn fail(&self, item: &Item, reason: &str) {
+        self.parts.overlay.events.error(format!("cannot pack {}: {reason}", item.path.display()));
+        self.left(&item.path, Some(reason.to_owned()));
+        self.queue.retry(item, item.path.clone(), delay_after(item.attempts), true);
+    }
+
+    /// Remembers why a file is plain; `None` if there is no reason any more.
+    fn left(&self, path: &Path, reason: Option<String>) {
+        let mut left = self.left_plain.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) if left.len() < REMEMBERED_REASONS || left.contains_key(path) => {
+                left.insert(path.to_owned(), reason);
+            }
+            Some(_) => {}
+            None => drop(left.remove(path)),
+        }
+    }
+
+    /// One file, from plain to packed.
+    fn pack_node(&self, node: &Arc<Node>, stat: &Stat, path: &Path) -> mithril_engine::Result<Done> {
+        let overlay = &self.parts.overlay;
+        let io = |action, error: Errno| mithril_engine::Error::io(action, path, error);
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if node.kind != FileType::RegularFile
+            || size < PACK_MIN_BYTES
+            || stat.st_nlink == 0
+            || self.is_packed(node)
+        {
+            return Ok(Done::Nothing);
+        }
+        wait_for_clock(stat);
+        let (file, fingerprint) = match overlay.open_for_packing(node).map_err(|e| io("open", e))? {
+            Ok(opened) => opened,
+            Err(refusal) => return Ok(Done::Refused(refusal)),
+        };
+        let pin = overlay.store.pin();
+        let packed = match self.encode(node, file, fingerprint, &pin, path) {
+            Ok(Outcome::Packed(packed)) => packed,
+            Ok(Outcome::NotWorthwhile) => return Ok(Done::NotWorthwhile),
+            Err(mithril_engine::Error::Cancelled) if self.cancel.load(Ordering::SeqCst) => {
+                return Ok(Done::Cancelled);
+            }
+            Err(mithril_engine::Error::Cancelled) => return Ok(Done::Refused(Refusal::Changed)),
+            // It became shorter while it was read.
+            Err(_) if Fingerprint::of(node).ok() != Some(fingerprint) => {
+                return Ok(Done::Refused(Refusal::Changed));
+            }
+            Err(error) => return Err(error),
+        };
+        let committed = overlay.commit(node, self.parts.namespace, packed.manifest, fingerprint);
+        Ok(match committed.map_err(|e| io("turn into a stub", e))? {
+            Ok(()) => Done::Packed(packed),
+            Err(refusal) => Done::Refused(refusal),
+        })
+    }
+
+    /// Chunks and manifest, durable. The file's descriptor is closed again at the end.
+    fn encode(
+        &self,
+        node: &Node,
+        file: std::fs::File,
+        fingerprint: Fingerprint,
+        pin: &mithril_engine::store::Pin<'_>,
+        path: &Path,
+    ) -> mithril_engine::Result<Outcome> {
+        let source = FileSource::new(file).map_err(|e| mithril_engine::Error::io("stat", path, e))?;
+        let overlay = &self.parts.overlay;
+        let changed = AtomicBool::new(false);
+        let candidates = candidates::manifests(overlay, path, fingerprint.size);
+        let packing = Packing {
+            store: &overlay.store,
+            pool: &self.parts.pool,
+            candidates: &candidates,
+            cancel: &changed,
+            progress: &|logical, stored| {
+                self.totals.current_logical.store(logical, Ordering::Relaxed);
+                self.totals.current_stored.store(stored, Ordering::Relaxed);
+                let now = Fingerprint::of(node);
+                if self.cancel.load(Ordering::Relaxed) || now.ok() != Some(fingerprint) {
+                    changed.store(true, Ordering::Relaxed);
+                }
+            },
+        };
+        let mut writer = pin.writer()?;
+        let outcome = pack::pack(&source, &packing, &mut writer)?;
+        if let Outcome::Packed(_) = outcome {
+            writer.finish()?;
+        }
+        Ok(outcome)
+    }
+
+    fn is_packed(&self, node: &Node) -> bool {
+        let mut value = [0; stub::AUTHORITY_BYTES + 1];
+        let name = self.parts.namespace.name();
+        !matches!(
+            rustix::fs::getxattr(lower::proc_path(&node.fd), name, &mut value[..]),
+            Err(Errno::NODATA | Errno::OPNOTSUPP)
+        )
+    }
+}
+
+fn delay_after(attempts: u32) -> Duration {
+    RETRY_AFTER.saturating_mul(1 << attempts.min(10)).min(RETRY_LIMIT)
+}
+
+/// Waits until the file's times are old enough for the next change to show.
+fn wait_for_clock(stat: &Stat) {
+    let changed = lower::ctime_ns(stat);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let age = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX).saturating_sub(changed);
+    if let Ok(age) = u64::try_from(age) {
+        std::thread::sleep(CLOCK_TICK.saturating_sub(Duration::from_nanos(age)));
+    }
+}

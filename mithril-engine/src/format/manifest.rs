@@ -1,7 +1,22 @@
 //! A manifest: which chunks, in which order, are a file.
 
+use super::bytes::{Reader, put_varint};
+use crate::error::{Error, Result};
 use crate::id::ChunkId;
+use crate::range::ByteRange;
+use crate::settings::CHUNK_MAX_BYTES;
 use crate::tensor::{Container, Element, Tensor};
+
+/// Version of the layout.
+const VERSION: u8 = 1;
+/// Extent tag of a hole; other tags are element codes.
+const HOLE: u8 = 0xff;
+/// Most dimensions of a tensor.
+const MAX_DIMENSIONS: usize = 64;
+/// Bytes that a tensor takes at least: name length, element, dimensions, distance, length.
+const TENSOR_LEAST_BYTES: usize = 5;
+/// Bytes that an extent takes at least: tag and length.
+const EXTENT_LEAST_BYTES: usize = 2;
 
 /// A piece of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,4 +69,110 @@ impl Manifest {
     pub fn file_len(&self) -> u64 {
         self.extents.iter().map(Extent::len).sum()
     }
+}
+
+impl Manifest {
+    /// The bytes that are named by a `ManifestId`.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, self.container.code()];
+        put_varint(&mut out, self.tensors.len() as u64);
+        let mut position = 0;
+        for tensor in &self.tensors {
+            put_varint(&mut out, tensor.name.len() as u64);
+            out.extend_from_slice(tensor.name.as_bytes());
+            out.push(tensor.element.code());
+            put_varint(&mut out, tensor.shape.len() as u64);
+            tensor.shape.iter().for_each(|&dimension| put_varint(&mut out, dimension));
+            put_varint(&mut out, tensor.range.offset.saturating_sub(position));
+            put_varint(&mut out, tensor.range.len);
+            position = tensor.range.end();
+        }
+        put_varint(&mut out, self.extents.len() as u64);
+        for extent in &self.extents {
+            match extent {
+                Extent::Hole { len } => {
+                    out.push(HOLE);
+                    put_varint(&mut out, *len);
+                }
+                Extent::Chunk { id, len, element } => {
+                    out.push(element.code());
+                    put_varint(&mut out, u64::from(*len));
+                    out.extend_from_slice(id.as_bytes());
+                }
+            }
+        }
+        out
+    }
+
+    /// Reads what [`Manifest::encode`] wrote.
+    ///
+    /// # Errors
+    /// `Corrupt` for anything that is not exactly that; `Unsupported` for a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes, "manifest");
+        let version = reader.u8()?;
+        if version != VERSION {
+            return Err(Error::Unsupported {
+                what: "manifest".to_owned(),
+                detail: format!("version {version}"),
+            });
+        }
+        let container =
+            Container::from_code(reader.u8()?).ok_or_else(|| reader.corrupt("unknown container"))?;
+        let count = reader.count(TENSOR_LEAST_BYTES)?;
+        let mut tensors = Vec::with_capacity(count);
+        let mut position = 0;
+        for _ in 0..count {
+            let tensor = decode_tensor(&mut reader, position)?;
+            position = tensor.range.end();
+            tensors.push(tensor);
+        }
+        let count = reader.count(EXTENT_LEAST_BYTES)?;
+        let mut extents = Vec::with_capacity(count);
+        let mut file_len = 0u64;
+        for _ in 0..count {
+            let extent = decode_extent(&mut reader)?;
+            file_len = file_len
+                .checked_add(extent.len())
+                .filter(|&len| i64::try_from(len).is_ok())
+                .ok_or_else(|| reader.corrupt("the file is longer than a file can be"))?;
+            extents.push(extent);
+        }
+        reader.end()?;
+        if position > file_len {
+            return Err(reader.corrupt("a tensor lies outside the file"));
+        }
+        Ok(Self { container, tensors, extents })
+    }
+}
+
+fn decode_tensor(reader: &mut Reader<'_>, position: u64) -> Result<Tensor> {
+    let name_len = reader.count(1)?;
+    let name =
+        std::str::from_utf8(reader.take(name_len)?).map_err(|_| reader.corrupt("a name is not UTF-8"))?;
+    let element = Element::from_code(reader.u8()?).ok_or_else(|| reader.corrupt("unknown element"))?;
+    let dimensions = reader.count(1)?;
+    if dimensions > MAX_DIMENSIONS {
+        return Err(reader.corrupt("a tensor has too many dimensions"));
+    }
+    let shape = (0..dimensions).map(|_| reader.varint()).collect::<Result<Vec<_>>>()?;
+    let offset = position.checked_add(reader.varint()?);
+    let range = offset.zip(Some(reader.varint()?)).and_then(|(offset, len)| ByteRange::new(offset, len));
+    let range = range.ok_or_else(|| reader.corrupt("a tensor lies outside the file"))?;
+    Ok(Tensor { name: name.to_owned(), element, shape, range })
+}
+
+fn decode_extent(reader: &mut Reader<'_>) -> Result<Extent> {
+    let tag = reader.u8()?;
+    let len = reader.varint()?;
+    if len == 0 {
+        return Err(reader.corrupt("an extent is empty"));
+    }
+    if tag == HOLE {
+        return Ok(Extent::Hole { len });
+    }
+    let element = Element::from_code(tag).ok_or_else(|| reader.corrupt("unknown element"))?;
+    let len = u32::try_from(len).ok().filter(|&len| len as usize <= CHUNK_MAX_BYTES);
+    let len = len.ok_or_else(|| reader.corrupt("a chunk is too long"))?;
+    Ok(Extent::Chunk { id: ChunkId::from_bytes(reader.array()?), len, element })
 }

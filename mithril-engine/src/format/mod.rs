@@ -4,4 +4,7 @@
 //! specification. All integers are little-endian; every count and length is checked against a limit and
 //! against the bytes that are there before anything is allocated.
 
+pub(crate) mod bytes;
+pub(crate) mod index;
 pub mod manifest;
+pub(crate) mod pack;

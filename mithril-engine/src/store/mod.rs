@@ -1,20 +1,46 @@
 //! The local content store: immutable packs, an index that can be rebuilt from them, garbage collection.
+//!
+//! Owns the `packs` directory and the `index` file. Everything is reached through the descriptor of the store's
+//! directory, since a mount may cover its path. One process at a time may have a store open: its lock is the
+//! caller's. Any number of threads read, write and collect.
 
+mod catalog;
+mod collect;
+mod directory;
+mod reader;
+mod verify;
+mod writer;
+
+use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::codec::Scratch;
-use crate::error::Result;
+use lru::LruCache;
+
+use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
-use crate::id::{ChunkId, ManifestId, StoreId};
+use crate::id::{ChunkId, ManifestId, PackId, StoreId};
+use catalog::Catalog;
+use directory::Directory;
+
+pub use collect::Collected;
+pub use reader::ReadScratch;
+pub use verify::Verified;
+pub use writer::PackWriter;
+
+/// Packs that are kept open for reading.
+const OPEN_PACKS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 /// The store of one directory. Shared by all threads.
 #[derive(Debug)]
 pub struct Store {
     id: StoreId,
+    directory: Directory,
+    catalog: RwLock<Catalog>,
+    open_packs: Mutex<LruCache<PackId, Arc<std::fs::File>>>,
+    /// Shared by everybody who relies on what no file refers to yet; exclusive for the collector.
+    pins: RwLock<()>,
 }
-
-/// Buffers of a reader, kept between calls.
-pub type ReadScratch = Scratch;
 
 /// What the index knows of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,26 +55,45 @@ pub struct ChunkStat {
     pub depth: u8,
 }
 
+/// What a store takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Packs.
+    pub packs: u64,
+    /// Their bytes.
+    pub pack_bytes: u64,
+    /// Bytes of the index.
+    pub index_bytes: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Manifests.
+    pub manifests: u64,
+}
+
 /// Keeps everything that is in the store now from being collected, until dropped. Whoever relies on a chunk
 /// that no file refers to yet (a packer, from its first look-up until the stub is written) holds one.
 #[derive(Debug)]
 pub struct Pin<'a> {
-    _store: &'a Store,
-}
-
-/// Appends chunks and manifests to new packs. What was put is visible to readers, durably, after `finish`.
-#[derive(Debug)]
-pub struct PackWriter<'a> {
-    _pin: &'a Pin<'a>,
+    store: &'a Store,
+    _guard: RwLockReadGuard<'a, ()>,
 }
 
 impl Store {
-    /// Opens the store in the directory `dir` (the lower `.mithril`), creating what is missing. Everything is
-    /// reached through the descriptor, since the mount covers the path. What unfinished writers left is removed;
-    /// a missing or damaged index is rebuilt from the packs.
+    /// Opens the store in the directory `dir` (the lower `.mithril`), creating what is missing. What unfinished
+    /// writers left is removed; a missing or damaged index is rebuilt from the packs.
+    ///
+    /// # Errors
+    /// `Io`; `Unsupported` for a store of a later version, of which nothing is touched.
     pub fn open(dir: BorrowedFd<'_>) -> Result<Self> {
-        let _ = dir;
-        Ok(Self { id: StoreId::from_low_bits(0) })
+        let directory = Directory::open(dir)?;
+        let (id, catalog) = Catalog::load(&directory)?;
+        Ok(Self {
+            id,
+            directory,
+            catalog: RwLock::new(catalog),
+            open_packs: Mutex::new(LruCache::new(OPEN_PACKS)),
+            pins: RwLock::new(()),
+        })
     }
 
     /// The store's name.
@@ -56,65 +101,98 @@ impl Store {
         self.id
     }
 
-    /// Keeps what is there from collection.
+    /// Keeps what is there from collection. Waits while a collection runs.
     pub fn pin(&self) -> Pin<'_> {
-        Pin { _store: self }
+        Pin { store: self, _guard: self.pins.read().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// What the index knows of a chunk; `None` if it is not in the store.
     pub fn chunk(&self, id: &ChunkId) -> Option<ChunkStat> {
-        let _ = id;
-        None
+        let catalog = self.catalog();
+        let entry = catalog.chunk(id)?;
+        Some(ChunkStat {
+            raw_len: entry.raw_len,
+            stored_len: entry.stored_len,
+            base: entry.base,
+            depth: entry.depth,
+        })
+    }
+
+    /// Reads a manifest and checks it against its name.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`, `Io`.
+    pub fn read_manifest(&self, id: &ManifestId) -> Result<Manifest> {
+        reader::read_manifest(self, id)
     }
 
     /// Decodes a chunk into `out`, which has exactly its length, with the bases under it, and checks it against
     /// its name.
-    pub fn read_chunk(&self, id: &ChunkId, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
-        let _ = (id, scratch, out);
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`, `Io`; `out` then holds garbage.
+    pub fn read_chunk(&self, id: &ChunkId, scratch: &mut ReadScratch, out: &mut [u8]) -> Result<()> {
+        reader::read_chunk(self, id, scratch, out)
+    }
+
+    /// The names of all manifests.
+    pub fn manifests(&self) -> Vec<ManifestId> {
+        self.catalog().manifests().collect()
+    }
+
+    /// Bytes that a manifest takes in its pack; `None` if it is not in the store.
+    pub fn manifest_len(&self, id: &ManifestId) -> Option<u32> {
+        self.catalog().manifest(id).map(|entry| entry.stored_len)
+    }
+
+    /// What the store takes.
+    pub fn usage(&self) -> Usage {
+        self.catalog().usage()
+    }
+
+    /// Packs that cannot be used because their header or footer is damaged, with the reason.
+    pub fn damaged_packs(&self) -> Vec<(String, String)> {
+        self.catalog().damaged().to_vec()
+    }
+
+    /// Writes the index anew from the packs.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn rebuild_index(&self) -> Result<()> {
+        let _exclusive = self.pins.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = Catalog::rebuild(&self.directory, self.id)?;
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 
-    /// Reads a manifest and checks it against its name.
-    pub fn read_manifest(&self, id: &ManifestId) -> Result<Manifest> {
-        Err(crate::Error::NotFound { what: id.to_string() })
+    fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pack, open for reading.
+    fn pack(&self, id: PackId) -> Result<Arc<std::fs::File>> {
+        let mut open = self.open_packs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(&id) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(self.directory.open_pack(id)?);
+        open.put(id, Arc::clone(&file));
+        Ok(file)
     }
 }
 
 impl<'a> Pin<'a> {
     /// Begins to write.
+    ///
+    /// # Errors
+    /// None now; packs are begun with the first blob.
     pub fn writer(&'a self) -> Result<PackWriter<'a>> {
-        Ok(PackWriter { _pin: self })
+        Ok(PackWriter::new(self.store))
     }
 }
 
-impl PackWriter<'_> {
-    /// Appends an encoded chunk, unless the store or this writer has it already. Returns the bytes added.
-    /// `base` is the chunk that it is a delta against; it must be in the store or in this writer.
-    pub fn put_chunk(
-        &mut self,
-        id: ChunkId,
-        raw_len: u32,
-        encoded: &[u8],
-        base: Option<ChunkId>,
-    ) -> Result<u64> {
-        let _ = (id, raw_len, encoded, base);
-        Ok(0)
-    }
-
-    /// Whether the store or this writer has the chunk.
-    pub fn contains(&self, id: &ChunkId) -> bool {
-        let _ = id;
-        false
-    }
-
-    /// Appends a manifest. Returns its name and the bytes added.
-    pub fn put_manifest(&mut self, manifest: &Manifest) -> Result<(ManifestId, u64)> {
-        let _ = manifest;
-        Ok((ManifestId::of(b""), 0))
-    }
-
-    /// Makes all of it durable, then visible. A writer that is dropped instead leaves nothing.
-    pub fn finish(self) -> Result<()> {
-        Ok(())
-    }
+/// An object that something refers to and that is not there.
+fn not_found(what: impl std::fmt::Display) -> Error {
+    Error::NotFound { what: what.to_string() }
 }

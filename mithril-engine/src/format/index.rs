@@ -1,0 +1,117 @@
+//! The index: a log of which packs there are and what is in them. All of it can be had from the packs' footers; it
+//! saves opening each.
+//!
+//! ```text
+//! header  24  magic "MITHRILI", version u32, 0 u32, store id u64
+//! record      length u32 (of kind and body), kind u8, body, first 8 bytes of the BLAKE3 of kind and body
+//! kind 1      pack added: pack id 16, the pack's footer
+//! kind 2      pack removed: pack id 16
+//! ```
+
+use super::bytes::Reader;
+use super::pack::{self, FOOTER_MAX_BYTES};
+use crate::error::{Error, Result};
+use crate::id::{PackId, StoreId};
+
+const VERSION: u32 = 1;
+const MAGIC: [u8; 8] = *b"MITHRILI";
+/// Bytes before the first record.
+pub(crate) const HEADER_BYTES: usize = 24;
+const CHECKSUM_BYTES: usize = 8;
+const ADDED: u8 = 1;
+const REMOVED: u8 = 2;
+
+/// A record of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Record {
+    /// A pack and its entries.
+    Added(PackId, Vec<pack::Entry>),
+    /// A pack is gone.
+    Removed(PackId),
+}
+
+/// The header of this store's index.
+pub(crate) fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[16..24].copy_from_slice(&store.get().to_le_bytes());
+    header
+}
+
+/// The store that an index belongs to.
+pub(crate) fn decode_header(bytes: &[u8]) -> Result<StoreId> {
+    let mut reader = Reader::new(bytes, "index header");
+    if reader.array()? != MAGIC {
+        return Err(reader.corrupt("the magic number is wrong"));
+    }
+    let version = reader.u32()?;
+    if version != VERSION {
+        return Err(Error::Unsupported {
+            what: "the index".to_owned(),
+            detail: format!("version {version}"),
+        });
+    }
+    let (reserved, store) = (reader.u32()?, reader.u64()?);
+    if reserved != 0 || store >> StoreId::BITS != 0 {
+        return Err(reader.corrupt("a reserved field is set"));
+    }
+    Ok(StoreId::from_low_bits(store))
+}
+
+/// Appends the record of a pack with this footer.
+pub(crate) fn put_added(out: &mut Vec<u8>, id: PackId, footer: &[u8]) {
+    put(out, ADDED, &[id.as_bytes(), footer]);
+}
+
+/// Appends the record of a pack that is gone.
+pub(crate) fn put_removed(out: &mut Vec<u8>, id: PackId) {
+    put(out, REMOVED, &[id.as_bytes()]);
+}
+
+fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
+    let len = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
+    out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+    let start = out.len();
+    out.push(kind);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    let digest = blake3::hash(&out[start..]);
+    out.extend_from_slice(&digest.as_bytes()[..CHECKSUM_BYTES]);
+}
+
+/// The records after the header, up to the first that is not whole; and how many bytes they take with the header.
+/// What follows them was torn by a crash, or is damaged: the packs' footers have it.
+pub(crate) fn decode_records(bytes: &[u8]) -> (Vec<Record>, usize) {
+    let mut records = Vec::new();
+    let mut end = HEADER_BYTES;
+    while let Some((record, next)) = bytes.get(end..).and_then(decode_record) {
+        records.push(record);
+        end += next;
+    }
+    (records, end)
+}
+
+fn decode_record(bytes: &[u8]) -> Option<(Record, usize)> {
+    let mut reader = Reader::new(bytes, "index record");
+    let len = reader.u32().ok()? as usize;
+    if len > FOOTER_MAX_BYTES + 17 {
+        return None;
+    }
+    let body = reader.take(len).ok()?;
+    let checksum: [u8; CHECKSUM_BYTES] = reader.array().ok()?;
+    if blake3::hash(body).as_bytes()[..CHECKSUM_BYTES] != checksum {
+        return None;
+    }
+    let mut fields = Reader::new(body, "index record");
+    let kind = fields.u8().ok()?;
+    let id = PackId::from_bytes(fields.array().ok()?);
+    let record = match kind {
+        ADDED => Record::Added(id, pack::decode_footer(body.get(17..)?).ok()?),
+        REMOVED => {
+            fields.end().ok()?;
+            Record::Removed(id)
+        }
+        _ => return None,
+    };
+    Some((record, 4 + len + CHECKSUM_BYTES))
+}

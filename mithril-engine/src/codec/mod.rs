@@ -3,13 +3,51 @@
 //! Owns the encodings and their tags; nobody outside knows what is inside an encoded chunk. An encoded chunk
 //! begins with a format tag, so that new formats join without touching old ones. What the decoder cannot prove
 //! to be well-formed is an error: it never guesses, and never reads or writes outside its buffers.
+//!
+//! ```text
+//! 0 raw       the bytes
+//! 1 same      nothing: the chunk is its base
+//! 2 planes    width and transform, then blocks of byte planes
+//! 3 delta16   blocks of changed-element bitmap, symbols and escapes, against the base
+//! 4 zstd      a zstd frame, with the base as its dictionary if there is one
+//! ```
+
+mod bitmap;
+mod delta16;
+mod dispatch;
+mod entropy;
+mod estimate;
+mod numeric;
+mod plane_block;
+mod planes;
+mod zstd_frame;
 
 use crate::tensor::Element;
+use numeric::Transform;
+use zstd_frame::ZstdScratch;
+
+/// Elements that are transformed at a time: their planes stay in the second-level cache, and a plane is the most
+/// that one Huffman table covers.
+const BLOCK_ELEMENTS: usize = 128 << 10;
+
+/// Format tags: the first byte of an encoded chunk.
+mod tag {
+    pub(super) const RAW: u8 = 0;
+    pub(super) const SAME: u8 = 1;
+    pub(super) const PLANES: u8 = 2;
+    pub(super) const DELTA16: u8 = 3;
+    pub(super) const ZSTD: u8 = 4;
+}
 
 /// Buffers that are kept between calls; one a thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    _private: (),
+    /// Planes of a block, each `BLOCK_ELEMENTS` long.
+    planes: Vec<u8>,
+    /// Elements of a block after the transform.
+    elements: Vec<u16>,
+    blocks: plane_block::BlockScratch,
+    zstd: ZstdScratch,
 }
 
 /// What [`encode`] did.
@@ -36,6 +74,28 @@ pub enum DecodeError {
     WrongBase,
 }
 
+type Decoded<T> = Result<T, DecodeError>;
+
+/// How an element type is taken apart: the width of what is transformed, and whether it has a sign to rotate.
+fn number_of(element: Element) -> Option<(usize, bool)> {
+    match element {
+        Element::F16 | Element::Bf16 => Some((2, true)),
+        Element::F32 | Element::Complex64 => Some((4, true)),
+        Element::F64 | Element::Complex128 => Some((8, true)),
+        Element::I16 | Element::U16 => Some((2, false)),
+        Element::I32 | Element::U32 => Some((4, false)),
+        Element::I64 | Element::U64 => Some((8, false)),
+        Element::I8
+        | Element::U8
+        | Element::F8E4M3
+        | Element::F8E5M2
+        | Element::F8E4M3Fnuz
+        | Element::F8E5M2Fnuz
+        | Element::F8E8M0 => Some((1, false)),
+        Element::Bytes | Element::Bool => None,
+    }
+}
+
 /// Encodes `raw`, appending to `out`.
 ///
 /// `element` says what the bytes are (a trailing part of an element is allowed); `base`, if there is one, is a
@@ -49,9 +109,62 @@ pub fn encode(
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> Against {
-    let _ = (element, base, scratch);
-    out.extend_from_slice(raw);
-    Against::Nothing
+    let start = out.len();
+    if base == Some(raw) {
+        out.push(tag::SAME);
+        return Against::Base;
+    }
+    let against = match number_of(element) {
+        Some((width, signed)) => {
+            let base = base.filter(|base| base.len() == raw.len());
+            encode_numbers(raw, width, signed, base, scratch, out)
+        }
+        None => {
+            out.push(tag::ZSTD);
+            let fits = scratch.zstd.compress(raw, base, out);
+            if !fits {
+                out.truncate(start);
+            }
+            if base.is_some() && fits { Against::Base } else { Against::Nothing }
+        }
+    };
+    if out.len() == start || out.len() - start > raw.len() {
+        out.truncate(start);
+        out.push(tag::RAW);
+        out.extend_from_slice(raw);
+        return Against::Nothing;
+    }
+    against
+}
+
+fn encode_numbers(
+    raw: &[u8],
+    width: usize,
+    signed: bool,
+    base: Option<&[u8]>,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Against {
+    let choice = estimate::choose(raw, width, signed, base);
+    match (choice, base) {
+        (estimate::Choice::Delta16 { sparse }, Some(base)) => {
+            out.push(tag::DELTA16);
+            delta16::encode(raw, base, signed, sparse, scratch, out);
+            Against::Base
+        }
+        (estimate::Choice::DeltaPlanes, Some(base)) => {
+            out.push(tag::PLANES);
+            let transform = if signed { Transform::OrderedDifference } else { Transform::Difference };
+            planes::encode(raw, width, transform, Some(base), scratch, out);
+            Against::Base
+        }
+        _ => {
+            let transform = if signed { Transform::RotateSign } else { Transform::None };
+            out.push(tag::PLANES);
+            planes::encode(raw, width, transform, None, scratch, out);
+            Against::Nothing
+        }
+    }
 }
 
 /// Decodes a chunk of exactly `out.len()` bytes.
@@ -64,10 +177,55 @@ pub fn decode(
     scratch: &mut Scratch,
     out: &mut [u8],
 ) -> Result<(), DecodeError> {
-    let _ = (base, scratch);
-    if encoded.len() != out.len() {
-        return Err(DecodeError::Malformed("length"));
+    let (&format, body) = encoded.split_first().ok_or(DecodeError::Malformed("it is empty"))?;
+    let same_length = |base: Option<&[u8]>| base.is_some_and(|base| base.len() == out.len());
+    match format {
+        tag::RAW => {
+            if body.len() != out.len() {
+                return Err(DecodeError::Malformed("a raw chunk has another length"));
+            }
+            out.copy_from_slice(body);
+            Ok(())
+        }
+        tag::SAME => {
+            let base = base.filter(|base| base.len() == out.len()).ok_or(DecodeError::WrongBase)?;
+            if !body.is_empty() {
+                return Err(DecodeError::Malformed("bytes are left over"));
+            }
+            out.copy_from_slice(base);
+            Ok(())
+        }
+        tag::PLANES => planes::decode(body, base, scratch, out),
+        tag::DELTA16 if same_length(base) => delta16::decode(body, base.unwrap_or_default(), scratch, out),
+        tag::DELTA16 => Err(DecodeError::WrongBase),
+        tag::ZSTD => scratch.zstd.decompress(body, base, out),
+        other => Err(DecodeError::UnknownFormat(other)),
     }
-    out.copy_from_slice(encoded);
-    Ok(())
 }
+
+/// Takes the next `len` bytes of an encoding.
+fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Decoded<&'a [u8]> {
+    let (head, rest) = bytes.split_at_checked(len).ok_or(DecodeError::Malformed("it ends too early"))?;
+    *bytes = rest;
+    Ok(head)
+}
+
+/// Takes a byte of an encoding.
+fn take_u8(bytes: &mut &[u8]) -> Decoded<u8> {
+    Ok(take(bytes, 1)?[0])
+}
+
+/// Takes a 24-bit length of an encoding.
+fn take_u24(bytes: &mut &[u8]) -> Decoded<usize> {
+    let field = take(bytes, 3)?;
+    Ok(usize::from(field[0]) | usize::from(field[1]) << 8 | usize::from(field[2]) << 16)
+}
+
+/// Appends a 24-bit length.
+fn put_u24(out: &mut Vec<u8>, value: usize) {
+    debug_assert!(value < 1 << 24);
+    out.extend_from_slice(&value.to_le_bytes()[..3]);
+}
+
+#[cfg(test)]
+mod tests;

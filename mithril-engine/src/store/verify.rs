@@ -79,11 +79,8 @@ impl Store {
                 .collect();
             for (entry, result) in batch.iter().zip(results) {
                 let is_chunk = matches!(entry.kind, BlobKind::Chunk | BlobKind::Delta { .. });
-                if is_chunk {
-                    found.chunks += 1
-                } else {
-                    found.manifests += 1
-                }
+                found.chunks += u64::from(is_chunk);
+                found.manifests += u64::from(!is_chunk);
                 if let Err(error) = result {
                     found.errors.push(error.to_string());
                     if is_chunk {

@@ -1,0 +1,154 @@
+//! Deltas of 16-bit numbers. Most weights of a model move by few representable values in a step, and in bf16 most do
+//! not move at all: a bitmap of the changed, one byte for how far, and escapes for the rest.
+//!
+//! ```text
+//! body    flags u8 (1: ordered integers, 2: sparse), blocks of up to 131072 elements, tail
+//! sparse  changed u24, escapes u24, escapes u16 each, bitmap as a plane block, symbols as a plane block
+//! dense   escapes u24, escapes u16 each, symbols as a plane block
+//! tail    the byte after the last whole element, as it is
+//! ```
+//!
+//! A symbol is the zigzag difference (sparse: minus 1, since it is not 0), or 255 for the next escape, which is that
+//! same number in full.
+
+use super::dispatch::multiversion;
+use super::{
+    BLOCK_ELEMENTS, DecodeError, Decoded, Scratch, bitmap, numeric, plane_block, put_u24, take, take_u8,
+    take_u24,
+};
+
+const FLAG_ORDERED: u8 = 1;
+const FLAG_SPARSE: u8 = 2;
+/// The symbol that stands for the next escape.
+const ESCAPE: u8 = 255;
+
+/// Encodes `raw` against `base` of the same length.
+pub(super) fn encode(
+    raw: &[u8],
+    base: &[u8],
+    ordered: bool,
+    sparse: bool,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
+    out.push(if ordered { FLAG_ORDERED } else { 0 } | if sparse { FLAG_SPARSE } else { 0 });
+    scratch.elements.resize(2 * BLOCK_ELEMENTS + 64, 0);
+    // Two planes: symbols and the bitmap.
+    scratch.planes.resize(scratch.planes.len().max(2 * BLOCK_ELEMENTS), 0);
+    let whole = raw.len() & !1;
+    for start in (0..whole).step_by(2 * BLOCK_ELEMENTS) {
+        let end = (start + 2 * BLOCK_ELEMENTS).min(whole);
+        let count = (end - start) / 2;
+        let (zigzags, packed) = scratch.elements.split_at_mut(BLOCK_ELEMENTS);
+        let zigzags = &mut zigzags[..count];
+        numeric::differences16(&raw[start..end], &base[start..end], ordered, zigzags);
+        let (symbols, marks) = scratch.planes.split_at_mut(BLOCK_ELEMENTS);
+        let marks = &mut marks[..bitmap::bytes_for(count)];
+        let mut coded = count;
+        if sparse {
+            bitmap::pack16(zigzags, 0, marks, packed, &mut coded);
+            put_u24(out, coded);
+        } else {
+            packed[..count].copy_from_slice(zigzags);
+        }
+        let symbols = &mut symbols[..coded];
+        to_symbols(&packed[..coded], u16::from(sparse), symbols);
+        put_escapes(&packed[..coded], u16::from(sparse), symbols, out);
+        if sparse {
+            plane_block::encode(marks, &mut scratch.blocks, out);
+        }
+        plane_block::encode(symbols, &mut scratch.blocks, out);
+    }
+    out.extend_from_slice(&raw[whole..]);
+}
+
+multiversion! {
+    /// The symbols of zigzag differences, each less `bias`.
+    fn to_symbols(zigzags: &[u16], bias: u16, symbols: &mut [u8]) {
+        for (symbol, &zigzag) in symbols.iter_mut().zip(zigzags) {
+            *symbol = (zigzag.wrapping_sub(bias)).min(u16::from(ESCAPE)).to_le_bytes()[0];
+        }
+    }
+}
+
+/// Appends the numbers that symbols cannot hold, and how many they are.
+fn put_escapes(zigzags: &[u16], bias: u16, symbols: &[u8], out: &mut Vec<u8>) {
+    let at = out.len();
+    put_u24(out, 0);
+    let mut escapes = 0usize;
+    for (group, numbers) in symbols.chunks(64).zip(zigzags.chunks(64)) {
+        if group.contains(&ESCAPE) {
+            for (_, zigzag) in group.iter().zip(numbers).filter(|(symbol, _)| **symbol == ESCAPE) {
+                out.extend_from_slice(&zigzag.wrapping_sub(bias).to_le_bytes());
+                escapes += 1;
+            }
+        }
+    }
+    out[at..at + 3].copy_from_slice(&escapes.to_le_bytes()[..3]);
+}
+
+/// Decodes what `encode` wrote; `base` has the length of `out`.
+pub(super) fn decode(mut body: &[u8], base: &[u8], scratch: &mut Scratch, out: &mut [u8]) -> Decoded<()> {
+    let flags = take_u8(&mut body)?;
+    if flags & !(FLAG_ORDERED | FLAG_SPARSE) != 0 {
+        return Err(DecodeError::Malformed("unknown flags"));
+    }
+    let (ordered, sparse) = (flags & FLAG_ORDERED != 0, flags & FLAG_SPARSE != 0);
+    scratch.elements.resize(2 * BLOCK_ELEMENTS + 64, 0);
+    scratch.planes.resize(scratch.planes.len().max(2 * BLOCK_ELEMENTS), 0);
+    let whole = out.len() & !1;
+    for start in (0..whole).step_by(2 * BLOCK_ELEMENTS) {
+        let end = (start + 2 * BLOCK_ELEMENTS).min(whole);
+        let count = (end - start) / 2;
+        let coded = if sparse { take_u24(&mut body)? } else { count };
+        let escapes = take_u24(&mut body)?;
+        if coded > count || escapes > coded {
+            return Err(DecodeError::Malformed("it counts more changes than elements"));
+        }
+        let escapes = take(&mut body, 2 * escapes)?;
+        let (symbols, marks) = scratch.planes.split_at_mut(BLOCK_ELEMENTS);
+        let (symbols, marks) = (&mut symbols[..coded], &mut marks[..bitmap::bytes_for(count)]);
+        if sparse {
+            plane_block::decode(&mut body, marks, &mut scratch.blocks)?;
+        }
+        plane_block::decode(&mut body, symbols, &mut scratch.blocks)?;
+        let (zigzags, packed) = scratch.elements.split_at_mut(BLOCK_ELEMENTS);
+        let (zigzags, packed) = (&mut zigzags[..count], &mut packed[..coded]);
+        from_symbols(symbols, u16::from(sparse), packed);
+        put_escapes_back(symbols, escapes, u16::from(sparse), packed)?;
+        if sparse {
+            bitmap::unpack16(marks, packed, 0, zigzags)?;
+        } else {
+            zigzags.copy_from_slice(packed);
+        }
+        numeric::add_differences16(zigzags, &base[start..end], ordered, &mut out[start..end]);
+    }
+    let tail = &mut out[whole..];
+    tail.copy_from_slice(take(&mut body, tail.len())?);
+    if body.is_empty() { Ok(()) } else { Err(DecodeError::Malformed("bytes are left over")) }
+}
+
+multiversion! {
+    /// The zigzag differences of symbols; those of escapes follow.
+    fn from_symbols(symbols: &[u8], bias: u16, zigzags: &mut [u16]) {
+        for (zigzag, &symbol) in zigzags.iter_mut().zip(symbols) {
+            *zigzag = u16::from(symbol) + bias;
+        }
+    }
+}
+
+fn put_escapes_back(symbols: &[u8], escapes: &[u8], bias: u16, zigzags: &mut [u16]) -> Decoded<()> {
+    let mut escapes = escapes.as_chunks::<2>().0.iter();
+    for (group, numbers) in symbols.chunks(64).zip(zigzags.chunks_mut(64)) {
+        if group.contains(&ESCAPE) {
+            for (_, zigzag) in group.iter().zip(numbers).filter(|(symbol, _)| **symbol == ESCAPE) {
+                let escape = escapes.next().ok_or(DecodeError::Malformed("an escape is missing"))?;
+                *zigzag = u16::from_le_bytes(*escape).wrapping_add(bias);
+            }
+        }
+    }
+    if escapes.next().is_some() {
+        return Err(DecodeError::Malformed("escapes are left over"));
+    }
+    Ok(())
+}

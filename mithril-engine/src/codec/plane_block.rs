@@ -1,0 +1,145 @@
+//! One plane of one block: run, raw, Huffman, or a bitmap and what it marks.
+//!
+//! ```text
+//! 0 raw      the bytes
+//! 1 run      one byte: all are it
+//! 2 huffman  length u24, a zstd block frame (see `zstd_frame`) of literals only
+//! 3 sparse   the usual byte, count u24 of the others, their bitmap as a plane block, themselves as a plane block
+//! ```
+//!
+//! A Huffman code spends at least a bit on a symbol. Where one value is most of the plane, the bitmap of the others
+//! has eight elements in a symbol, and so a code close to the entropy; if it is sparse in turn, once more.
+
+use super::bitmap;
+use super::entropy::{self, Histogram};
+use super::zstd_frame::Huffman;
+use super::{DecodeError, Decoded, put_u24, take, take_u8, take_u24};
+
+mod kind {
+    pub(super) const RAW: u8 = 0;
+    pub(super) const RUN: u8 = 1;
+    pub(super) const HUFFMAN: u8 = 2;
+    pub(super) const SPARSE: u8 = 3;
+}
+
+/// Levels of bitmaps of bitmaps: beyond three, what is left of a block is a few dozen bytes.
+const MAX_NESTING: usize = 3;
+
+/// Blocks shorter than this are not worth a table.
+const HUFFMAN_LEAST_BYTES: usize = 64;
+
+/// A share of one value above which a bitmap is cheaper than a Huffman code, which would spend a bit on that value:
+/// `-log2(0.62)` is 0.69 bits.
+const SPARSE_SHARE: f64 = 0.62;
+
+/// Entropy in bits a byte above which coding is not worth its time.
+const RAW_BITS: f64 = 7.92;
+
+/// Buffers of a level of nesting.
+#[derive(Debug, Default)]
+struct Level {
+    bitmap: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+/// Buffers that are kept between calls.
+#[derive(Debug, Default)]
+pub(super) struct BlockScratch {
+    levels: [Level; MAX_NESTING],
+    huffman: Huffman,
+}
+
+/// Appends the code of a plane of at most 128 KiB.
+pub(super) fn encode(plane: &[u8], scratch: &mut BlockScratch, out: &mut Vec<u8>) {
+    encode_level(plane, &mut scratch.levels, &mut scratch.huffman, out);
+}
+
+fn encode_level(plane: &[u8], levels: &mut [Level], huffman: &mut Huffman, out: &mut Vec<u8>) {
+    let histogram = entropy::count(plane);
+    let (usual, usual_count) = entropy::most_frequent(&histogram);
+    let start = out.len();
+    if plane.is_empty() || usual_count as usize == plane.len() {
+        out.extend_from_slice(&[kind::RUN, usual]);
+        return;
+    }
+    if is_worth_coding(plane, &histogram) {
+        let sparse = f64::from(usual_count) > plane.len() as f64 * SPARSE_SHARE;
+        match levels.split_first_mut() {
+            Some((level, deeper)) if sparse => encode_sparse(plane, usual, level, deeper, huffman, out),
+            _ => {
+                out.push(kind::HUFFMAN);
+                put_u24(out, 0);
+                if huffman.compress(plane, out) {
+                    let len = out.len() - start - 4;
+                    out[start + 1..start + 4].copy_from_slice(&len.to_le_bytes()[..3]);
+                } else {
+                    out.truncate(start);
+                }
+            }
+        }
+    }
+    if out.len() == start || out.len() - start > plane.len() {
+        out.truncate(start);
+        out.push(kind::RAW);
+        out.extend_from_slice(plane);
+    }
+}
+
+fn is_worth_coding(plane: &[u8], histogram: &Histogram) -> bool {
+    plane.len() >= HUFFMAN_LEAST_BYTES && entropy::bits(histogram) < plane.len() as f64 * RAW_BITS
+}
+
+fn encode_sparse(
+    plane: &[u8],
+    usual: u8,
+    level: &mut Level,
+    deeper: &mut [Level],
+    huffman: &mut Huffman,
+    out: &mut Vec<u8>,
+) {
+    level.bitmap.resize(bitmap::bytes_for(plane.len()), 0);
+    level.packed.resize(plane.len() + 1, 0);
+    let mut count = 0;
+    bitmap::pack8(plane, usual, &mut level.bitmap, &mut level.packed, &mut count);
+    out.extend_from_slice(&[kind::SPARSE, usual]);
+    put_u24(out, count);
+    encode_level(&level.bitmap, deeper, huffman, out);
+    encode_level(&level.packed[..count], deeper, huffman, out);
+}
+
+/// Decodes one plane block from the front of `body`.
+pub(super) fn decode(body: &mut &[u8], plane: &mut [u8], scratch: &mut BlockScratch) -> Decoded<()> {
+    decode_level(body, plane, &mut scratch.levels, &mut scratch.huffman)
+}
+
+fn decode_level(
+    body: &mut &[u8],
+    plane: &mut [u8],
+    levels: &mut [Level],
+    huffman: &mut Huffman,
+) -> Decoded<()> {
+    match take_u8(body)? {
+        kind::RAW => plane.copy_from_slice(take(body, plane.len())?),
+        kind::RUN => plane.fill(take_u8(body)?),
+        kind::HUFFMAN => {
+            let len = take_u24(body)?;
+            huffman.decompress(take(body, len)?, plane)?;
+        }
+        kind::SPARSE => {
+            let usual = take_u8(body)?;
+            let count = take_u24(body)?;
+            let (level, deeper) =
+                levels.split_first_mut().ok_or(DecodeError::Malformed("bitmaps are nested too deep"))?;
+            if count > plane.len() {
+                return Err(DecodeError::Malformed("a bitmap marks more than there is"));
+            }
+            level.bitmap.resize(bitmap::bytes_for(plane.len()), 0);
+            level.packed.resize(count, 0);
+            decode_level(body, &mut level.bitmap, deeper, huffman)?;
+            decode_level(body, &mut level.packed, deeper, huffman)?;
+            bitmap::unpack8(&level.bitmap, &level.packed, usual, plane)?;
+        }
+        _ => return Err(DecodeError::Malformed("unknown kind of plane block")),
+    }
+    Ok(())
+}

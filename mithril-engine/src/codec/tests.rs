@@ -1,0 +1,238 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// A small generator of repeatable numbers (xorshift64*).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Roughly normal with deviation 1.
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64).sum::<f64>() - 6.0
+    }
+}
+
+fn bf16_weights(count: usize, seed: u64) -> Vec<u8> {
+    let mut random = Random(seed);
+    (0..count).flat_map(|_| half::bf16::from_f64(random.normal() * 0.05).to_le_bytes()).collect()
+}
+
+/// The same weights after a step that moves some of them.
+fn moved(weights: &[u8], share: f64, seed: u64) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut moved = weights.to_vec();
+    for element in moved.as_chunks_mut::<2>().0 {
+        if (random.next() >> 11) as f64 / (1u64 << 53) as f64 <= share {
+            let up = random.next() & 1 == 0;
+            let bits = u16::from_le_bytes(*element);
+            *element = if up { bits.wrapping_add(1) } else { bits.wrapping_sub(1) }.to_le_bytes();
+        }
+    }
+    moved
+}
+
+fn roundtrip(raw: &[u8], element: Element, base: Option<&[u8]>) -> usize {
+    let mut scratch = Scratch::default();
+    let mut encoded = Vec::new();
+    let against = encode(raw, element, base, &mut scratch, &mut encoded);
+    assert!(encoded.len() <= raw.len() + 16);
+    let base = base.filter(|_| against == Against::Base);
+    let mut out = vec![0xaa; raw.len()];
+    decode(&encoded, base, &mut scratch, &mut out).unwrap();
+    assert!(out == raw, "{element:?}");
+    encoded.len()
+}
+
+#[test]
+fn every_element_type_comes_back_at_every_small_length() {
+    let mut random = Random(1);
+    for element in Element::ALL {
+        for len in (0..70).chain([255, 256, 257, 4095, 4096, 4097]) {
+            let raw: Vec<u8> = (0..len).map(|_| random.next().to_le_bytes()[7]).collect();
+            let mut base = raw.clone();
+            if let Some(byte) = base.first_mut() {
+                *byte ^= 1;
+            }
+            roundtrip(&raw, element, None);
+            roundtrip(&raw, element, Some(&raw));
+            roundtrip(&raw, element, Some(&base));
+            roundtrip(&raw, element, Some(&base[..len / 2]));
+        }
+    }
+}
+
+#[test]
+fn blocks_meet_without_a_seam() {
+    for count in [BLOCK_ELEMENTS - 1, BLOCK_ELEMENTS, BLOCK_ELEMENTS + 1, 2 * BLOCK_ELEMENTS + 3] {
+        let mut weights = bf16_weights(count, 3);
+        weights.push(7);
+        for share in [0.0, 0.01, 0.5, 1.0] {
+            roundtrip(&moved(&weights, share, 5), Element::Bf16, Some(&weights));
+        }
+        roundtrip(&weights, Element::Bf16, None);
+        for element in [Element::F32, Element::F64, Element::U8, Element::I64] {
+            roundtrip(&weights, element, None);
+            roundtrip(&moved(&weights, 0.1, 5), element, Some(&weights));
+        }
+    }
+}
+
+#[test]
+fn special_values_come_back() {
+    let specials: Vec<u8> =
+        [0u32, 0x8000_0000, 0x7f80_0000, 0xff80_0000, 0x7fc0_0001, 0xffff_ffff, 1, 0x8000_0001]
+            .iter()
+            .cycle()
+            .take(5000)
+            .flat_map(|bits| bits.to_le_bytes())
+            .collect();
+    let other: Vec<u8> = specials.iter().rev().copied().collect();
+    for element in Element::ALL {
+        roundtrip(&specials, element, Some(&other));
+        roundtrip(&vec![0; 40_000], element, Some(&other[..20_000]));
+    }
+}
+
+#[test]
+fn weights_shrink_as_they_should() {
+    let weights = bf16_weights(500_000, 11);
+    let alone = roundtrip(&weights, Element::Bf16, None);
+    assert!(alone * 100 < weights.len() * 70, "alone: {alone} of {}", weights.len());
+    // An entropy of 0.141 bits for which of them moved, and 0.02 for the direction.
+    let sparse = roundtrip(&moved(&weights, 0.02, 13), Element::Bf16, Some(&weights));
+    assert!((sparse as f64) < 500_000.0 * 0.161 / 8.0 * 1.25, "sparse: {sparse}");
+    let frozen = roundtrip(&weights, Element::Bf16, Some(&weights));
+    assert_eq!(frozen, 1);
+}
+
+#[test]
+fn a_base_that_does_not_help_is_not_used() {
+    let (weights, other) = (bf16_weights(100_000, 1), bf16_weights(100_000, 2));
+    let mut encoded = Vec::new();
+    let against = encode(&weights, Element::Bf16, Some(&other), &mut Scratch::default(), &mut encoded);
+    assert_eq!(against, Against::Nothing);
+}
+
+#[test]
+fn a_delta_without_its_base_is_an_error() {
+    let weights = bf16_weights(10_000, 1);
+    let (mut scratch, mut encoded) = (Scratch::default(), Vec::new());
+    let raw = moved(&weights, 0.1, 2);
+    assert_eq!(encode(&raw, Element::Bf16, Some(&weights), &mut scratch, &mut encoded), Against::Base);
+    let mut out = vec![0; raw.len()];
+    assert_eq!(decode(&encoded, None, &mut scratch, &mut out), Err(DecodeError::WrongBase));
+    assert_eq!(decode(&encoded, Some(&weights[2..]), &mut scratch, &mut out), Err(DecodeError::WrongBase));
+}
+
+#[test]
+fn every_truncation_and_every_extension_is_an_error() {
+    let weights = bf16_weights(3000, 1);
+    let text: Vec<u8> = b"{\"loss\": 0.25, \"step\": 100}\n".iter().cycle().take(5000).copied().collect();
+    let mut scratch = Scratch::default();
+    for (raw, element, base) in [
+        (weights.clone(), Element::Bf16, None),
+        (moved(&weights, 0.05, 3), Element::Bf16, Some(&weights[..])),
+        (moved(&weights, 0.9, 3), Element::Bf16, Some(&weights[..])),
+        (moved(&weights, 0.05, 3), Element::F32, Some(&weights[..])),
+        (text.clone(), Element::Bytes, None),
+        (text, Element::Bytes, Some(&weights[..])),
+    ] {
+        let mut encoded = Vec::new();
+        let against = encode(&raw, element, base, &mut scratch, &mut encoded);
+        let base = base.filter(|_| against == Against::Base);
+        let mut out = vec![0; raw.len()];
+        for len in 0..encoded.len() {
+            assert!(decode(&encoded[..len], base, &mut scratch, &mut out).is_err(), "{element:?} {len}");
+        }
+        encoded.push(0);
+        assert!(decode(&encoded, base, &mut scratch, &mut out).is_err());
+    }
+}
+
+#[test]
+fn damage_never_panics() {
+    let weights = bf16_weights(3000, 1);
+    let raw = moved(&weights, 0.05, 3);
+    let (mut scratch, mut random) = (Scratch::default(), Random(9));
+    for (element, base) in
+        [(Element::Bf16, None), (Element::Bf16, Some(&weights[..])), (Element::F32, Some(&weights[..]))]
+    {
+        let mut encoded = Vec::new();
+        encode(&raw, element, base, &mut scratch, &mut encoded);
+        let mut out = vec![0; raw.len()];
+        for _ in 0..3000 {
+            let mut damaged = encoded.clone();
+            let at = usize::try_from(random.next()).unwrap() % damaged.len();
+            damaged[at] ^= 1 << (random.next() % 8);
+            // Right or wrong, it comes back: the digest over the plaintext tells which.
+            let _ = decode(&damaged, base, &mut scratch, &mut out);
+        }
+    }
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+}
+
+/// Encodings that must stay readable: whoever changes a format adds a tag instead.
+#[test]
+fn golden_chunks_decode() {
+    let base: Vec<u8> = (0..64u16).flat_map(|i| (0x3f80 + i).to_le_bytes()).collect();
+    let mut changed = base.clone();
+    changed[10] ^= 1;
+    let text = b"step 1 loss 2.5\nstep 2 loss 2.5\nstep 3 loss 2.5\nstep 4 loss 2.5\n".to_vec();
+    let golden: [(&str, &str, Option<&[u8]>, &[u8]); 7] = [
+        ("raw", "00616263", None, b"abc"),
+        ("same", "01", Some(&base), &base),
+        ("planes, run: bf16 infinities", "020201010001ff", None, &[0x80, 0x7f]),
+        ("planes, raw and tail", "0202000001020003042a", None, &[1, 3, 2, 4, 42]),
+        ("delta16 sparse", GOLDEN_SPARSE, Some(&base), &changed),
+        ("delta16 dense", GOLDEN_DENSE, Some(&base), &changed),
+        ("zstd", GOLDEN_ZSTD, None, &text),
+    ];
+    for (what, hex, base, expected) in golden {
+        let mut out = vec![0; expected.len()];
+        decode(&unhex(hex), base, &mut Scratch::default(), &mut out)
+            .unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(out, expected, "{what}");
+    }
+}
+
+const GOLDEN_SPARSE: &str = "03030100000000000020000000000000000100";
+const GOLDEN_DENSE: &str = "030100000003000100000020000000000000000101";
+const GOLDEN_ZSTD: &str = "040000fd000098737465702031206c6f737320322e350a32333404006013d01d6866da0906";
+
+proptest! {
+    #[test]
+    fn anything_comes_back(
+        raw in proptest::collection::vec(any::<u8>(), 0..3000),
+        flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..40),
+        element in 0usize..21,
+    ) {
+        let mut base = raw.clone();
+        for (index, value) in flips {
+            if !base.is_empty() {
+                let at = index.index(base.len());
+                base[at] = value;
+            }
+        }
+        roundtrip(&raw, Element::ALL[element], Some(&base));
+    }
+
+    #[test]
+    fn garbage_never_panics(encoded in proptest::collection::vec(any::<u8>(), 0..400), tag in 0u8..6, len in 0usize..600) {
+        let mut bytes = vec![tag];
+        bytes.extend(encoded);
+        let base = vec![7; len];
+        let mut out = vec![0; len];
+        let _ = decode(&bytes, Some(&base), &mut Scratch::default(), &mut out);
+        let _ = decode(&bytes, None, &mut Scratch::default(), &mut out);
+    }
+}

@@ -21,7 +21,7 @@ pub trait Source: Sync {
     }
 }
 
-impl Source for [u8] {
+impl Source for &[u8] {
     fn size(&self) -> u64 {
         self.len() as u64
     }

@@ -1,50 +1,329 @@
 //! The daemon: puts the parts together, serves until the mount ends, and answers the commands.
 //!
 //! Order of life: lower directory opened and locked, what it can do probed, store opened, mount made, commands
-//! answered, the whole directory looked through once. Order of death: mount gone, packing stopped, socket closed.
+//! answered, the whole directory looked through once. Order of death: mount gone, packing stopped, commands answered.
 
 mod commands;
 mod signals;
 mod tree;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mithril_engine::file::cache::ChunkCache;
 use mithril_engine::file::read::ReadAhead;
 use mithril_engine::store::Store;
 use rustix::fs::{Mode, OFlags};
 
-use crate::control::protocol::{CommandError, RelPath, StopReport};
+use crate::cli::exit::ExitCode;
+use crate::control::protocol::CommandError;
+use crate::control::server::Server;
+use crate::control::socket;
 use crate::events::{Events, Watcher};
+use crate::mounting::lock::{self, LockError};
+use crate::mounting::{holders, mountinfo, probe, readahead, unmount};
 use crate::overlay::node::Node;
-use crate::overlay::{Overlay, Parts, STORE_DIR};
+use crate::overlay::{Overlay, Parts};
 use crate::packer::{Packer, PackerParts};
 use crate::session::{self, SessionSettings};
 use crate::settings::MountSettings;
 use tree::TreeGuard;
 
-/// Bytes that are decoded ahead of a sequential reader: enough for every core to have a chunk under way.
+/// Bytes that are decoded ahead of a sequential reader: enough for every core to have some chunks under way.
 const AHEAD_BYTES: u64 = 8 << 20;
 
 /// After a signal, how long open handles may keep a daemon whose mount is detached.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long commands that are being answered may keep a daemon whose mount is gone.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How much nicer than its starter the packer is.
+const PACKER_NICENESS: i32 = 5;
+
 /// A daemon that serves.
-pub(crate) struct Daemon {
+struct Daemon {
     overlay: Arc<Overlay>,
     /// The packer, or why there is none.
     packer: Result<Arc<Packer>, String>,
     passthrough: Result<(), String>,
     settings: MountSettings,
     tree: Arc<TreeGuard>,
-    /// The lower directory.
     root: OwnedFd,
-    /// What was left when the mount ended, once it did.
-    stopping: AtomicBool,
+    /// Set once the directory was looked through.
+    scanned: Arc<Latch>,
     packer_thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Opens once.
+#[derive(Default)]
+struct Latch(Mutex<bool>, Condvar);
+
+impl Latch {
+    fn open(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.1.wait_while(open, |open| !*open));
+    }
+}
+
+/// Hands what the file system sees to the packer, which is made after it.
+#[derive(Default)]
+struct Relay {
+    packer: OnceLock<Arc<Packer>>,
+    tree: Arc<TreeGuard>,
+}
+
+impl Watcher for Relay {
+    fn closed(&self, node: &Arc<Node>, _written: bool) {
+        if let Some(packer) = self.packer.get() {
+            packer.closed(node);
+        }
+    }
+
+    fn renamed(&self, from: &Path, to: &Path, exchanged: bool) {
+        if let Some(packer) = self.packer.get() {
+            packer.renamed(from, to, exchanged);
+        }
+    }
+
+    fn names_change(&self, call: &mut dyn FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+        self.tree.name_moves(call)
+    }
+}
+
+fn failed(what: impl std::fmt::Display) -> CommandError {
+    CommandError { message: what.to_string(), exit_code: ExitCode::Failed as u8 }
+}
+
+/// Mounts and serves until the mount ends; `ready` is called when it is there.
+///
+/// # Errors
+/// What kept it from starting.
+pub(crate) fn run(settings: MountSettings, ready: impl FnOnce()) -> Result<(), CommandError> {
+    signals::prepare();
+    rustix::process::umask(Mode::empty());
+    raise_descriptor_limit();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = &settings.directory;
+    let root = rustix::fs::open(directory, flags, Mode::empty())
+        .map_err(|error| failed(format!("{}: {error}", directory.display())))?;
+    let locked = lock::lock(&root, "mounting", true).map_err(|error| CommandError {
+        message: format!("{}: {error}", directory.display()),
+        exit_code: if matches!(error, LockError::Held { .. }) {
+            ExitCode::AlreadyMounted
+        } else {
+            ExitCode::Failed
+        } as u8,
+    })?;
+    let stubs =
+        probe::stubs(&locked.store).map_err(|error| failed(format!("{}: {error}", directory.display())))?;
+    if let Err(reason) = &stubs {
+        eprintln!("mithril-fs: files stay plain: {reason}");
+        tracing::warn!("files stay plain: {reason}");
+    }
+    let in_place = settings.mountpoint == settings.directory;
+    if in_place {
+        for holder in holders::holders(directory, None) {
+            tracing::warn!("{holder} is in {} already, and will not see the mount", directory.display());
+        }
+    }
+    // The directory of whoever started us may be below the mount.
+    std::env::set_current_dir("/").map_err(failed)?;
+
+    let store = Arc::new(Store::open(locked.store.as_fd()).map_err(failed)?);
+    let threads = if settings.threads == 0 {
+        std::thread::available_parallelism().map_or(2, usize::from)
+    } else {
+        settings.threads
+    };
+    let readers = Arc::new(pool("read", threads, 0)?);
+    let cache = Arc::new(ChunkCache::new(Arc::clone(&store), settings.cache_bytes));
+    let privileged = rustix::process::geteuid().is_root();
+    let relay = Arc::new(Relay::default());
+    let lower_root = rustix::io::fcntl_dupfd_cloexec(&root, 0).map_err(failed)?;
+    let overlay = Overlay::new(Parts {
+        root: lower_root,
+        store,
+        cache,
+        ahead: Some(ReadAhead { pool: readers, bytes: AHEAD_BYTES }),
+        namespace: stubs.as_ref().ok().copied(),
+        passthrough: settings.passthrough && privileged,
+        impersonate: privileged,
+        events: Arc::new(Events::default()),
+        watcher: Arc::clone(&relay) as Arc<dyn Watcher>,
+    });
+    let overlay = Arc::new(overlay.map_err(failed)?);
+    let packer = match stubs {
+        Err(reason) => Err(reason),
+        Ok(_) if !settings.packing => Err("switched off".to_owned()),
+        Ok(namespace) => {
+            let pool = Arc::new(pool("pack", threads, PACKER_NICENESS)?);
+            let parts =
+                PackerParts { overlay: Arc::clone(&overlay), namespace, settle: settings.settle, pool };
+            let packer = Arc::new(Packer::new(parts));
+            let _ = relay.packer.set(Arc::clone(&packer));
+            Ok(packer)
+        }
+    };
+
+    let served = session::serve(
+        Arc::clone(&overlay),
+        &SessionSettings {
+            mountpoint: &settings.mountpoint,
+            source: mountinfo::source_name(&settings.directory),
+            passthrough: settings.passthrough && privileged,
+            allow_other: settings.allow_other,
+            privileged,
+        },
+    )
+    .map_err(|error| failed(mount_failure(&settings, &error)))?;
+    locked.describe(&settings.mountpoint);
+    let passthrough = if settings.passthrough && !privileged {
+        Err("only root may use it".to_owned())
+    } else {
+        served.passthrough
+    };
+    let daemon = Arc::new(Daemon {
+        overlay,
+        packer,
+        passthrough,
+        tree: Arc::clone(&relay.tree),
+        root,
+        scanned: Arc::default(),
+        packer_thread: Mutex::default(),
+        settings,
+    });
+    let server = daemon.begin()?;
+    ready();
+    let ended = served.session.join();
+    daemon.end();
+    if let Some(server) = server {
+        server.finish(LAST_ANSWERS);
+    }
+    tracing::info!("the mount is gone");
+    drop(locked);
+    ended.map_err(failed)
+}
+
+impl Daemon {
+    /// Starts what runs beside the session.
+    fn begin(self: &Arc<Self>) -> Result<Option<Server>, CommandError> {
+        let mounted = std::fs::metadata(&self.settings.mountpoint).map_err(failed)?.dev();
+        let device = format!("{}:{}", rustix::fs::major(mounted), rustix::fs::minor(mounted));
+        if let Err(reason) = readahead::raise(&device) {
+            tracing::info!("the kernel's read-ahead stays as it is: {reason}");
+        }
+        let path = socket::path(rustix::process::geteuid().as_raw(), &device);
+        let server = match Server::start(&path, Arc::clone(self) as _) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                let path = path.display();
+                self.overlay.events.error(format!("commands will not reach this daemon: {path}: {error}"));
+                None
+            }
+        };
+        let waiting = Arc::clone(self);
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(failed)
+        };
+        spawn("signals", Box::new(move || waiting.wait_for_signal()))?;
+        if let Ok(packer) = &self.packer {
+            let (scanning, scanned) = (Arc::clone(packer), Arc::clone(&self.scanned));
+            spawn(
+                "scan",
+                Box::new(move || {
+                    scanning.scan();
+                    scanned.open();
+                }),
+            )?;
+            let packing = Arc::clone(packer);
+            let thread = spawn("packer", Box::new(move || packing.run()))?;
+            *self.packer_thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        } else {
+            self.scanned.open();
+        }
+        Ok(server)
+    }
+
+    /// Ends what runs beside the session: nothing is lost by it.
+    fn end(&self) {
+        if let Ok(packer) = &self.packer {
+            packer.stop();
+        }
+        let thread = self.packer_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    /// A signal unmounts, as `umount` does; but where that would be refused, the mount is detached, since whoever
+    /// sends signals to a daemon wants it gone.
+    fn wait_for_signal(&self) {
+        static AGAIN: AtomicBool = AtomicBool::new(false);
+        loop {
+            let signal = signals::wait();
+            tracing::info!("signal {signal}: ending the mount");
+            let mountpoint = &self.settings.mountpoint;
+            if unmount::unmount(mountpoint, false).is_err()
+                && let Err(error) = unmount::unmount(mountpoint, true)
+            {
+                self.overlay.events.error(format!("cannot unmount: {error:?}"));
+            }
+            if !AGAIN.swap(true, Ordering::SeqCst) {
+                // Handles that are open keep a detached session alive: they are given a moment.
+                std::thread::spawn(|| {
+                    std::thread::sleep(LINGER);
+                    tracing::warn!("files are still open; ending all the same");
+                    std::process::exit(0);
+                });
+            }
+        }
+    }
+}
+
+/// What to do about a mount that failed.
+fn mount_failure(settings: &MountSettings, error: &std::io::Error) -> String {
+    let place = settings.mountpoint.display();
+    let hint = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV) => {
+            "; /dev/fuse is missing: load the module fuse, or run where it is there"
+        }
+        Some(libc::EPERM | libc::EACCES) => {
+            "; run it as root, or give users access to /dev/fuse and install fuse3"
+        }
+        _ if error.to_string().contains("allow_other") => "; add user_allow_other to /etc/fuse.conf",
+        _ => "",
+    };
+    format!("cannot mount at {place}: {error}{hint}")
+}
+
+fn pool(name: &'static str, threads: usize, niceness: i32) -> Result<rayon::ThreadPool, CommandError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |index| format!("{name}-{index}"))
+        .start_handler(move |_| {
+            if niceness > 0 {
+                // SAFETY: setpriority takes integers; 0 is the calling thread. Refused, it stays as nice as it was.
+                unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
+            }
+        })
+        .build()
+        .map_err(failed)
+}
+
+/// Each inode that the kernel knows costs a descriptor.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -4,14 +4,18 @@
 //! file is plain (its bytes are in the lower file) or packed (its bytes are chunks of the store in `.mithril`,
 //! and an extended attribute says so: [`stub`]).
 //!
-//! Modules import only from those above them in this list: [`stub`] | [`mounting`], [`control`] | [`ops`].
+//! What imports what, from below: [`stub`], `events`, `overlay` | [`ops`], [`control`], [`mounting`] | `packer`,
+//! `adapter`, `session` | `daemon` | [`cli`]. fuser's types are in `adapter` and `session` only.
 
 mod adapter;
+pub mod cli;
 pub mod control;
+mod daemon;
 mod events;
 pub mod mounting;
 pub mod ops;
 mod overlay;
 mod packer;
 mod session;
+pub mod settings;
 pub mod stub;

@@ -1,3 +1,10 @@
 //! The command line of `mithril-fs`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use mithril_fs::cli;
+
+fn main() -> ExitCode {
+    cli::run(cli::arguments::Arguments::parse()).into()
+}

@@ -188,7 +188,8 @@ fn golden_chunks_decode() {
     let mut changed = base.clone();
     changed[10] ^= 1;
     let text = b"step 1 loss 2.5\nstep 2 loss 2.5\nstep 3 loss 2.5\nstep 4 loss 2.5\n".to_vec();
-    let golden: [(&str, &str, Option<&[u8]>, &[u8]); 7] = [
+    type Golden<'a> = (&'a str, &'a str, Option<&'a [u8]>, &'a [u8]);
+    let golden: [Golden<'_>; 7] = [
         ("raw", "00616263", None, b"abc"),
         ("same", "01", Some(&base), &base),
         ("planes, run: bf16 infinities", "020201010001ff", None, &[0x80, 0x7f]),

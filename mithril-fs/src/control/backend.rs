@@ -13,7 +13,7 @@ pub type ProgressSink<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 /// A running daemon. Calls block; each connection has its own thread.
 pub trait Backend: Send + Sync {
     /// How things stand.
-    fn status(&self) -> Status;
+    fn status(&self) -> Result<Status, CommandError>;
     /// Packs everything that can be packed, without waiting for settle times.
     fn sync(&self, progress: ProgressSink<'_>) -> Result<PackReport, CommandError>;
     /// Packs what is at or below `path`.

@@ -2,6 +2,9 @@
 //! by the mount's device number.
 
 pub mod backend;
+pub mod client;
 pub mod protocol;
+pub mod server;
+pub mod socket;
 
 pub use backend::Backend;

@@ -1,101 +1,196 @@
 //! What the daemon answers to commands.
 
-use std::ops::ControlFlow;
-use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Daemon;
+use super::{Daemon, failed};
 use crate::cli::exit::ExitCode;
 use crate::control::backend::{Backend, ProgressSink};
 use crate::control::protocol::{
-    CommandError, FileEntry, GcReport, PackReport, RelPath, Status, StopReport, UnpackReport, VerifyReport,
+    CommandError, FileEntry, GcReport, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
+    VerifyReport,
 };
-use crate::ops::{self, Directory};
+use crate::mounting::{holders, unmount};
+use crate::ops::walk::{Found, State, walk};
+use crate::ops::{Directory, collect, list, verify};
 use crate::overlay::lower;
+use crate::packer::Packer;
 
-fn failed(message: impl Into<String>) -> CommandError {
-    CommandError { message: message.into(), exit_code: ExitCode::Failed as u8 }
+/// Processes that are named in a message.
+const NAMED_HOLDERS: usize = 5;
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 impl Daemon {
     /// The directory as the operations see it.
     fn directory(&self) -> Directory<'_> {
-        Directory { root: std::os::fd::AsFd::as_fd(&self.root), store: &self.overlay.store, namespace: self.overlay.namespace }
+        Directory {
+            root: self.root.as_fd(),
+            store: Arc::clone(&self.overlay.store),
+            namespace: self.overlay.namespace,
+        }
     }
 
-    fn packer(&self) -> Result<&crate::packer::Packer, CommandError> {
+    fn packer(&self) -> Result<&Packer, CommandError> {
         self.packer.as_deref().map_err(|reason| failed(format!("packing is off: {reason}")))
+    }
+
+    /// The regular files at or below a path.
+    fn files(&self, path: &RelPath) -> Result<Vec<Found>, CommandError> {
+        let mut files = Vec::new();
+        walk(&self.directory(), path.as_path(), &mut |found| {
+            files.push(found);
+            true
+        })
+        .map_err(|error| failed(format!("{path}: {error}")))?;
+        Ok(files)
+    }
+
+    /// Makes one file plain, and leaves it so until it changes.
+    fn unpack_file(&self, path: &Path, packer: Option<&Packer>) -> rustix::io::Result<()> {
+        let (node, _) = self.overlay.nodes.pin(lower::locate_path(&self.root, path)?)?;
+        let result = self.overlay.unpack_idle_or_open(&node).and_then(|()| node.stat());
+        if let (Ok(stat), Some(packer)) = (&result, packer) {
+            packer.keep_plain(stat);
+        }
+        self.overlay.nodes.unpin(node);
+        result.map(drop)
+    }
+
+    fn queued(&self) -> Vec<(PathBuf, u64)> {
+        self.packer.as_ref().map(|packer| packer.waiting()).unwrap_or_default()
+    }
+
+    /// Ends the mount. What is packed is packed; what waits is found again by the next mount.
+    fn unmount(&self, lazy: bool) -> Result<(), CommandError> {
+        let mountpoint = &self.settings.mountpoint;
+        match unmount::unmount(mountpoint, lazy) {
+            Ok(()) => Ok(()),
+            Err(unmount::Failure::Other(reason)) => {
+                Err(failed(format!("cannot unmount {}: {reason}", mountpoint.display())))
+            }
+            Err(unmount::Failure::Busy) => {
+                let holders = holders::holders(mountpoint, None);
+                let named: Vec<String> =
+                    holders.iter().take(NAMED_HOLDERS).map(ToString::to_string).collect();
+                let who = if named.is_empty() { "a process".to_owned() } else { named.join(", ") };
+                let message = format!(
+                    "{} is in use by {who}; end that, or use --lazy. Nothing was stopped.",
+                    mountpoint.display()
+                );
+                Err(CommandError { message, exit_code: ExitCode::Busy as u8 })
+            }
+        }
     }
 }
 
 impl Backend for Daemon {
-    fn status(&self) -> Status {
+    fn status(&self) -> Result<Status, CommandError> {
         let counters = &self.overlay.counters;
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let waiting = self.packer.as_ref().map(|packer| packer.waiting()).unwrap_or_default();
-        let totals = self.packer.as_ref().ok().map(|packer| &packer.totals);
-        let seconds = totals.map_or(0.0, |t| read(&t.nanoseconds) as f64 / 1e9);
-        let tree = ops::list::totals(&self.directory());
+        let waiting = self.queued();
+        let packer = self.packer.as_deref().ok();
+        let seconds = packer.map_or(0.0, |packer| load(&packer.totals.nanoseconds) as f64 / 1e9);
+        let packed_since = packer.map_or(0, |packer| load(&packer.totals.logical_bytes));
+        let totals = list::totals(&self.directory())?;
         let usage = self.overlay.store.usage();
-        Status {
+        Ok(Status {
             mountpoint: self.settings.mountpoint.clone(),
             directory: self.settings.directory.clone(),
             pid: std::process::id(),
             passthrough: self.passthrough.clone().err(),
             packing: self.packer.as_ref().err().cloned(),
-            packed_files: tree.packed_files,
-            logical_bytes: tree.logical_bytes,
+            packed_files: totals.packed_files,
+            logical_bytes: totals.logical_bytes,
             stored_bytes: usage.pack_bytes + usage.index_bytes,
             queued_files: waiting.len() as u64,
             queued_bytes: waiting.iter().map(|(_, size)| size).sum(),
-            packing_path: self.packer.as_ref().ok().and_then(|packer| packer.active()).map(RelPath::from),
-            pack_bytes_per_second: totals
-                .filter(|_| seconds > 0.0)
-                .map_or(0.0, |t| read(&t.logical_bytes) as f64 / seconds),
-            read_requests: read(&counters.read_requests),
-            read_bytes: read(&counters.read_bytes),
-            write_requests: read(&counters.write_requests),
-            write_bytes: read(&counters.write_bytes),
-            passthrough_opens: read(&counters.passthrough_opens),
+            packing_path: packer.and_then(Packer::active).map(RelPath::from),
+            pack_bytes_per_second: if seconds > 0.0 { packed_since as f64 / seconds } else { 0.0 },
+            read_requests: load(&counters.read_requests),
+            read_bytes: load(&counters.read_bytes),
+            write_requests: load(&counters.write_requests),
+            write_bytes: load(&counters.write_bytes),
+            passthrough_opens: load(&counters.passthrough_opens),
             errors: self.overlay.events.errors(),
-        }
+        })
     }
 
     fn sync(&self, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
+        let packer = self.packer()?;
         self.scanned.wait();
-        Ok(self.packer()?.drain(Path::new(""), &mut |now| progress(now).is_continue()))
+        Ok(packer.drain(Path::new(""), &mut |now| progress(now).is_continue()))
     }
 
     fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
         let packer = self.packer()?;
-        ops::walk::walk(&self.directory(), path, &mut |file| {
-            packer.ask_for(file.path.as_path(), &file.stat);
-            ControlFlow::Continue(())
-        })
-        .map_err(|error| failed(error.to_string()))?;
+        for found in self.files(path)?.into_iter().filter(|found| found.state == State::Plain) {
+            packer.forget_verdict(&found.stat);
+            packer.offer(found.path, &found.stat, std::time::Duration::ZERO);
+        }
         Ok(packer.drain(path.as_path(), &mut |now| progress(now).is_continue()))
     }
 
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError> {
+        let files: Vec<Found> =
+            self.files(path)?.into_iter().filter(|found| found.state != State::Plain).collect();
+        let total_bytes = files.iter().map(Found::logical_bytes).sum();
+        let packer = self.packer.as_deref().ok();
         let mut report = UnpackReport::default();
-        let _ = (path, progress, &mut report, lower::proc_path(&self.root));
+        for found in files {
+            let path = RelPath::from(found.path.clone());
+            let now = Progress {
+                path: Some(path.clone()),
+                done_bytes: report.logical_bytes,
+                total_bytes,
+                stored_bytes: 0,
+            };
+            if progress(now).is_break() {
+                break;
+            }
+            match self.unpack_file(&found.path, packer) {
+                Ok(()) => {
+                    report.files += 1;
+                    report.logical_bytes += found.logical_bytes();
+                }
+                Err(error) => report.failed.push((path, error.to_string())),
+            }
+        }
         Ok(report)
     }
 
     fn list(&self, path: &RelPath) -> Result<Vec<FileEntry>, CommandError> {
-        ops::list::list(&self.directory(), path)
+        list::list(&self.directory(), path)
     }
 
     fn verify(&self, repair_index: bool, progress: ProgressSink<'_>) -> Result<VerifyReport, CommandError> {
-        ops::verify::verify(&self.directory(), repair_index, progress)
+        verify::verify(&self.directory(), repair_index, progress)
     }
 
     fn gc(&self, dry_run: bool) -> Result<GcReport, CommandError> {
-        ops::collect::collect(&self.directory(), dry_run)
+        let directory = self.directory();
+        let roots = || {
+            let mut roots = self.tree.undisturbed(|| collect::roots(&directory))?;
+            // Files that have no name any more, but are open.
+            roots.extend(self.overlay.nodes.manifests());
+            Ok(roots)
+        };
+        collect::collect(&directory, dry_run, roots)
     }
 
     fn stop(&self, drain: bool, lazy: bool, progress: ProgressSink<'_>) -> Result<StopReport, CommandError> {
-        let _ = (drain, lazy, progress);
-        Ok(StopReport::default())
+        if drain && self.packer.is_ok() {
+            self.sync(progress)?;
+        }
+        self.unmount(lazy)?;
+        self.end();
+        let waiting = self.queued();
+        Ok(StopReport {
+            queued_bytes: waiting.iter().map(|(_, size)| size).sum(),
+            queued: waiting.into_iter().map(|(path, _)| RelPath::from(path)).collect(),
+        })
     }
 }

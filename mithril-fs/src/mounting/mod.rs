@@ -1,1 +1,9 @@
-//! What is done to the directory around the mount itself: locks, recognition, unmounting.
+//! What is done to the directory around the mount itself: what it can do, whose it is, how a mount is found and ended.
+
+pub mod background;
+pub mod holders;
+pub mod lock;
+pub mod mountinfo;
+pub mod probe;
+pub mod readahead;
+pub mod unmount;

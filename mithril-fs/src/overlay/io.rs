@@ -9,7 +9,6 @@ use rustix::io::{Errno, Result};
 
 use super::handle::{FileHandle, HandleId};
 use super::node::{Content, Node};
-use super::state::Mode;
 use super::{Counters, Overlay, lower};
 
 impl FileHandle {
@@ -129,11 +128,6 @@ impl Overlay {
             drop(content);
             self.unpack(node)?;
         }
-    }
-
-    /// Whether reads and writes of this handle bypass the daemon.
-    pub(crate) fn is_passthrough(&self, id: HandleId) -> bool {
-        self.handles.file(id).is_ok_and(|handle| handle.mode == Mode::Passthrough)
     }
 }
 

@@ -16,19 +16,19 @@ use super::state::OpenHandles;
 
 /// What the kernel calls an inode: the lower inode number, but 1 for the root.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct NodeId(pub u64);
+pub(crate) struct NodeId(pub(crate) u64);
 
 impl NodeId {
     /// The mounted directory.
-    pub const ROOT: NodeId = NodeId(1);
+    pub(crate) const ROOT: NodeId = NodeId(1);
 }
 
 /// A registration with the kernel for passthrough, opaque here; dropping it ends it.
-pub type Backing = Arc<dyn Any + Send + Sync>;
+pub(crate) type Backing = Arc<dyn Any + Send + Sync>;
 
 /// Where the bytes of a regular file are.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub(crate) enum Content {
     /// Not looked at since nobody has it open.
     Unknown,
     /// In the lower file.
@@ -39,25 +39,25 @@ pub enum Content {
 
 /// What changes with handles. Its lock is taken before that of the content, never after.
 #[derive(Default)]
-pub struct Handles {
+pub(crate) struct Handles {
     /// The open handles.
-    pub open: OpenHandles,
+    pub(crate) open: OpenHandles,
     /// The kernel's registration of the lower file, while a passthrough handle is open.
-    pub backing: Option<Backing>,
+    pub(crate) backing: Option<Backing>,
     /// Passthrough was refused for this very file (overlayfs below): not tried again.
-    pub refused: bool,
+    pub(crate) refused: bool,
     /// The manifest whose bytes the kernel's page cache may hold. Only for it may the cache be kept at open.
-    pub cached: Option<ManifestId>,
+    pub(crate) cached: Option<ManifestId>,
 }
 
 /// One inode.
-pub struct Node {
+pub(crate) struct Node {
     /// Its name towards the kernel.
-    pub id: NodeId,
+    pub(crate) id: NodeId,
     /// An `O_PATH` descriptor: it pins the lower inode, so that its number is not given to another file.
-    pub fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
     /// What it is.
-    pub kind: FileType,
+    pub(crate) kind: FileType,
     /// Its open handles.
     handles: Mutex<Handles>,
     /// Where its bytes are.
@@ -82,38 +82,38 @@ impl Node {
     }
 
     /// Locks what changes with handles.
-    pub fn handles(&self) -> MutexGuard<'_, Handles> {
+    pub(crate) fn handles(&self) -> MutexGuard<'_, Handles> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads where the bytes are; they stay there while the guard lives.
-    pub fn content(&self) -> RwLockReadGuard<'_, Content> {
+    pub(crate) fn content(&self) -> RwLockReadGuard<'_, Content> {
         self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks everybody out while the bytes move.
-    pub fn content_mut(&self) -> RwLockWriteGuard<'_, Content> {
+    pub(crate) fn content_mut(&self) -> RwLockWriteGuard<'_, Content> {
         self.content.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that the bytes may change from here on.
-    pub fn will_change(&self) {
+    pub(crate) fn will_change(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How often they may have changed.
-    pub fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
     }
 
     /// The lower file's metadata.
-    pub fn stat(&self) -> Result<Stat> {
+    pub(crate) fn stat(&self) -> Result<Stat> {
         lower::stat(&self.fd)
     }
 }
 
 /// All inodes that the kernel or a packer refers to.
-pub struct NodeTable {
+pub(crate) struct NodeTable {
     root: Arc<Node>,
     nodes: Mutex<HashMap<NodeId, Arc<Node>>>,
     /// Device of the root: what lies on another one is not ours.
@@ -122,14 +122,14 @@ pub struct NodeTable {
 
 impl NodeTable {
     /// A table with the root only.
-    pub fn new(root: OwnedFd) -> Result<Self> {
+    pub(crate) fn new(root: OwnedFd) -> Result<Self> {
         let stat = lower::stat(&root)?;
         let root = Arc::new(Node::new(NodeId::ROOT, root, &stat));
         Ok(Self { root, nodes: Mutex::default(), device: stat.st_dev })
     }
 
     /// The mounted directory.
-    pub fn root(&self) -> &Arc<Node> {
+    pub(crate) fn root(&self) -> &Arc<Node> {
         &self.root
     }
 
@@ -138,7 +138,7 @@ impl NodeTable {
     }
 
     /// The node that the kernel calls so.
-    pub fn get(&self, id: NodeId) -> Result<Arc<Node>> {
+    pub(crate) fn get(&self, id: NodeId) -> Result<Arc<Node>> {
         if id == NodeId::ROOT {
             return Ok(Arc::clone(&self.root));
         }
@@ -146,12 +146,12 @@ impl NodeTable {
     }
 
     /// The node of a located file, counted as known to the kernel.
-    pub fn look_up(&self, fd: OwnedFd) -> Result<(Arc<Node>, Stat)> {
+    pub(crate) fn look_up(&self, fd: OwnedFd) -> Result<(Arc<Node>, Stat)> {
         self.enter(fd, 1)
     }
 
     /// The node of a located file, for our own use: it stays the same node for the kernel as long as the `Arc` lives.
-    pub fn pin(&self, fd: OwnedFd) -> Result<(Arc<Node>, Stat)> {
+    pub(crate) fn pin(&self, fd: OwnedFd) -> Result<(Arc<Node>, Stat)> {
         self.enter(fd, 0)
     }
 
@@ -172,7 +172,7 @@ impl NodeTable {
     }
 
     /// The kernel dropped `count` references.
-    pub fn forget(&self, id: NodeId, count: u64) {
+    pub(crate) fn forget(&self, id: NodeId, count: u64) {
         let mut nodes = self.lock();
         if let Some(node) = nodes.get(&id) {
             let before = node.lookups.load(Ordering::SeqCst);
@@ -184,7 +184,7 @@ impl NodeTable {
     }
 
     /// Gives a pinned node back: it goes if the kernel does not know it.
-    pub fn unpin(&self, node: Arc<Node>) {
+    pub(crate) fn unpin(&self, node: Arc<Node>) {
         let id = node.id;
         drop(node);
         let unused = Self::take_unused(&mut self.lock(), id);
@@ -203,7 +203,7 @@ impl NodeTable {
     }
 
     /// The manifests of packed files that are known here: also of those that have no name any more.
-    pub fn manifests(&self) -> Vec<ManifestId> {
+    pub(crate) fn manifests(&self) -> Vec<ManifestId> {
         let nodes: Vec<_> = self.lock().values().cloned().collect();
         nodes
             .iter()

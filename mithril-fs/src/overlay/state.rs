@@ -14,7 +14,7 @@
 
 /// Who serves reads and writes of a handle.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// The kernel, straight on the lower file.
     Passthrough,
     /// The daemon, through the kernel's page cache.
@@ -23,7 +23,7 @@ pub enum Mode {
 
 /// The open handles of one inode.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct OpenHandles {
+pub(crate) struct OpenHandles {
     passthrough: u32,
     daemon: u32,
 }
@@ -31,7 +31,7 @@ pub struct OpenHandles {
 impl OpenHandles {
     /// The mode that the next handle must have. `packed` is asked of an idle inode only, since the answer is
     /// otherwise given by the handles that are open.
-    pub fn next_mode(&self, packed: bool, passthrough_possible: bool) -> Mode {
+    pub(crate) fn next_mode(&self, packed: bool, passthrough_possible: bool) -> Mode {
         if self.passthrough > 0 {
             Mode::Passthrough
         } else if self.daemon > 0 || packed || !passthrough_possible {
@@ -42,25 +42,25 @@ impl OpenHandles {
     }
 
     /// Counts a handle before the kernel hears of it.
-    pub fn opened(&mut self, mode: Mode) {
+    pub(crate) fn opened(&mut self, mode: Mode) {
         *self.count(mode) += 1;
         debug_assert!(self.passthrough == 0 || self.daemon == 0, "handles of both modes: {self:?}");
     }
 
     /// Takes a handle off.
-    pub fn released(&mut self, mode: Mode) {
+    pub(crate) fn released(&mut self, mode: Mode) {
         let count = self.count(mode);
         debug_assert!(*count > 0, "released more handles than were opened");
         *count = count.saturating_sub(1);
     }
 
     /// Whether no handle is open. The file may still be mapped: only a lease tells.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.passthrough == 0 && self.daemon == 0
     }
 
     /// Whether a handle of this mode is open.
-    pub fn has(&self, mode: Mode) -> bool {
+    pub(crate) fn has(&self, mode: Mode) -> bool {
         match mode {
             Mode::Passthrough => self.passthrough > 0,
             Mode::Daemon => self.daemon > 0,

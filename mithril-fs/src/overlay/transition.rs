@@ -20,6 +20,7 @@ use rustix::fs::{FallocateFlags, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
 use super::node::{Content, Node};
+use super::state::Mode;
 use super::{Overlay, lower};
 use crate::stub::{self, Authority, Namespace};
 
@@ -129,6 +130,29 @@ impl Overlay {
         }
         lower::drop_lease(&file)?;
         Ok(Ok(()))
+    }
+
+    /// Makes a file plain at somebody's request, whether it is open or not.
+    pub(crate) fn unpack_idle_or_open(&self, node: &Node) -> Result<()> {
+        // Counted as a handle while the bytes move: whoever opens it meanwhile must not be given passthrough, and
+        // no packer may come between.
+        let mode = {
+            let mut handles = node.handles();
+            if handles.open.is_idle() {
+                self.load_content(node)?;
+            }
+            let mode = if handles.open.has(Mode::Passthrough) { Mode::Passthrough } else { Mode::Daemon };
+            handles.open.opened(mode);
+            mode
+        };
+        let result = self.unpack(node);
+        let mut handles = node.handles();
+        handles.open.released(mode);
+        if handles.open.is_idle() {
+            handles.backing = None;
+            *node.content_mut() = Content::Unknown;
+        }
+        result
     }
 
     /// Makes a packed file plain. Waits for nobody but readers of a moment; others wait for it.

@@ -6,4 +6,4 @@ mod queue;
 mod scan;
 mod worker;
 
-pub(crate) use worker::{Packer, PackerParts};
+pub(crate) use worker::{INCOMPRESSIBLE, Packer, PackerParts};

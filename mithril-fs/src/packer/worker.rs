@@ -36,6 +36,9 @@ const REMEMBERED_VERDICTS: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 /// Files left plain that are remembered with their reason, for the reports.
 const REMEMBERED_REASONS: usize = 1000;
 
+/// Why a file is plain for good, until it changes.
+pub(crate) const INCOMPRESSIBLE: &str = "hardly compressible";
+
 /// What a packer is made of.
 pub(crate) struct PackerParts {
     pub(crate) overlay: Arc<Overlay>,
@@ -241,7 +244,7 @@ impl Packer {
             Ok(Done::Nothing) => self.left(&path, None),
             Ok(Done::NotWorthwhile) => {
                 self.keep_plain(&stat);
-                self.left(&path, Some("hardly compressible".to_owned()));
+                self.left(&path, Some(INCOMPRESSIBLE.to_owned()));
             }
             Ok(Done::Refused(Refusal::Changed)) => {
                 self.queue.retry(item, path, self.parts.settle.max(CLOCK_TICK), false);

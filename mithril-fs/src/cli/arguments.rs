@@ -1,0 +1,164 @@
+//! The arguments of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::exit;
+
+/// Keeps machine-learning checkpoints small: a directory whose files are packed in the background.
+#[derive(Parser, Debug)]
+#[command(name = "mithril-fs", version, after_help = exit::HELP)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// A command.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Mount a directory over itself, or somewhere else.
+    Mount(MountFlags),
+    /// End a mount. What is queued is packed after the next mount.
+    Umount(UmountFlags),
+    /// Pack everything now, and wait for it.
+    Sync(PathFlags),
+    /// Say how a directory stands: sizes, ratio, queue, errors.
+    Status(QueryFlags),
+    /// List files with what they take.
+    Ls(QueryFlags),
+    /// Pack files now.
+    Pack(PathsFlags),
+    /// Make packed files plain again, until they change.
+    Unpack(PathsFlags),
+    /// Write a file's content to standard output, also without a mount.
+    Cat(PathFlags),
+    /// Read and check everything.
+    Verify(VerifyFlags),
+    /// Give back the space of what no file needs any more.
+    Gc(GcFlags),
+}
+
+/// Flags of `mount`.
+#[derive(Args, Debug)]
+pub struct MountFlags {
+    /// The directory that keeps the files.
+    pub directory: PathBuf,
+    /// Where to mount it; over itself if not given.
+    pub mountpoint: Option<PathBuf>,
+    /// Stay in the foreground, and log to standard error.
+    #[arg(long, short)]
+    pub foreground: bool,
+    /// Do all I/O in the daemon, even where the kernel could do that of plain files.
+    #[arg(long)]
+    pub no_passthrough: bool,
+    /// Do not pack closed files.
+    #[arg(long)]
+    pub no_packing: bool,
+    /// Seconds that a file must have been closed before it is packed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
+    pub settle: f64,
+    /// Let other users use the mount.
+    #[arg(long)]
+    pub allow_other: bool,
+    /// Threads that encode and decode; 0 for one a processor.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Memory for decoded chunks, like 96MiB.
+    #[arg(long, value_name = "SIZE", default_value = "96MiB", value_parser = super::format::parse_size)]
+    pub cache_size: u64,
+    /// Where the daemon logs; `.mithril/daemon.log` in the directory if not given.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: tracing::Level,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("must be between 0 and 86400".to_owned())
+    }
+}
+
+/// Flags of `umount`.
+#[derive(Args, Debug)]
+pub struct UmountFlags {
+    /// The mount, or something below it.
+    pub path: PathBuf,
+    /// Pack what is queued first.
+    #[arg(long)]
+    pub drain: bool,
+    /// Take the mount out of the tree although it is in use.
+    #[arg(long)]
+    pub lazy: bool,
+}
+
+/// A path.
+#[derive(Args, Debug)]
+pub struct PathFlags {
+    /// A mounted directory, or something below it; some commands also take one that is not mounted.
+    pub path: PathBuf,
+}
+
+/// Some paths.
+#[derive(Args, Debug)]
+pub struct PathsFlags {
+    /// Files, or directories for all below them.
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// A path, and how to answer.
+#[derive(Args, Debug)]
+pub struct QueryFlags {
+    /// A directory or a file, mounted or not.
+    pub path: PathBuf,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyFlags {
+    /// The directory, mounted or not.
+    pub path: PathBuf,
+    /// Write the index anew from the packs first.
+    #[arg(long)]
+    pub repair_index: bool,
+}
+
+/// Flags of `gc`.
+#[derive(Args, Debug)]
+pub struct GcFlags {
+    /// The directory, mounted or not.
+    pub path: PathBuf,
+    /// Only say how much it would be.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mount_needs_one_argument() {
+        let parsed = Arguments::try_parse_from(["mithril-fs", "mount", "/ckpt"]).unwrap();
+        let Command::Mount(flags) = parsed.command else { panic!("not a mount") };
+        assert_eq!((flags.mountpoint, flags.cache_size), (None, 96 << 20));
+        assert!(Arguments::try_parse_from(["mithril-fs", "mount", "/ckpt", "--settle", "-1"]).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! `mount`.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::arguments::MountFlags;
+use super::exit::ExitCode;
+use super::{CommandError, Outcome};
+use crate::daemon;
+use crate::mounting::background::{self, Ready};
+use crate::mounting::mountinfo;
+use crate::mounting::unmount;
+use crate::overlay::STORE_DIR;
+use crate::settings::MountSettings;
+
+/// A log that is longer than this is put aside when a daemon starts.
+const LOG_MAX_BYTES: u64 = 4 << 20;
+
+fn failed(code: ExitCode, message: String) -> CommandError {
+    CommandError { message, exit_code: code as u8 }
+}
+
+pub(super) fn mount(flags: &MountFlags) -> Outcome {
+    let mut ready = Ready::inherited();
+    let settings = settings(flags);
+    if !flags.foreground && !ready.is_detached() {
+        check(&settings?)?;
+        background::detach()?;
+        return Ok(ExitCode::Ok);
+    }
+    let result = settings.and_then(|settings| {
+        check(&settings)?;
+        let log = if ready.is_detached() { Some(open_log(flags, &settings)?) } else { None };
+        start_logging(log, flags.log_level);
+        daemon::run(settings, || ready.tell(Ok(())))
+    });
+    ready.tell(result.as_ref().map(|()| ()));
+    result.map(|()| ExitCode::Ok)
+}
+
+/// The flags as plain data.
+fn settings(flags: &MountFlags) -> Result<MountSettings, CommandError> {
+    let absolute = |path: &Path| {
+        mountinfo::absolute(path)
+            .map_err(|error| failed(ExitCode::Failed, format!("{}: {error}", path.display())))
+    };
+    let directory = absolute(&flags.directory)?;
+    let mountpoint = flags.mountpoint.as_deref().map_or_else(|| Ok(directory.clone()), absolute)?;
+    Ok(MountSettings {
+        directory,
+        mountpoint,
+        passthrough: !flags.no_passthrough,
+        packing: !flags.no_packing,
+        settle: Duration::from_secs_f64(flags.settle),
+        allow_other: flags.allow_other,
+        threads: flags.threads,
+        cache_bytes: usize::try_from(flags.cache_size).unwrap_or(usize::MAX),
+    })
+}
+
+/// Detaches mounts whose daemon is gone, and refuses where one is at work.
+fn check(settings: &MountSettings) -> Result<(), CommandError> {
+    let list =
+        |error: std::io::Error| failed(ExitCode::Failed, format!("cannot read the list of mounts: {error}"));
+    for path in [&settings.directory, &settings.mountpoint] {
+        // As many as there are: mounts may lie on top of each other.
+        while let Some(mount) = mountinfo::covering(path).map_err(list)? {
+            if !mountinfo::is_dead(&mount.mountpoint) {
+                return Err(failed(
+                    ExitCode::AlreadyMounted,
+                    format!(
+                        "{} is on a mithril mount already ({} at {}, user {}); unmount it first: mithril-fs umount {}",
+                        path.display(),
+                        mount.source.display(),
+                        mount.mountpoint.display(),
+                        mount.owner,
+                        mount.mountpoint.display()
+                    ),
+                ));
+            }
+            if let Err(error) = unmount::unmount(&mount.mountpoint, true) {
+                return Err(failed(
+                    ExitCode::Failed,
+                    format!(
+                        "the daemon of {} died, and the mount cannot be detached: {error:?}",
+                        mount.mountpoint.display()
+                    ),
+                ));
+            }
+        }
+        if !path.is_dir() {
+            return Err(failed(ExitCode::Failed, format!("{} is not a directory", path.display())));
+        }
+    }
+    let nested =
+        settings.mountpoint != settings.directory && settings.mountpoint.starts_with(&settings.directory);
+    if nested {
+        return Err(failed(
+            ExitCode::Usage,
+            "the mount point lies inside the directory; mount it over itself or elsewhere".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn open_log(flags: &MountFlags, settings: &MountSettings) -> Result<File, CommandError> {
+    let path = flags.log.clone().unwrap_or_else(|| settings.directory.join(STORE_DIR).join("daemon.log"));
+    let open = |path: &PathBuf| OpenOptions::new().append(true).create(true).open(path);
+    if flags.log.is_none() {
+        use std::os::unix::fs::DirBuilderExt;
+        // The lock checks what it is; here it only has to be there.
+        let _ = std::fs::DirBuilder::new().mode(0o700).create(settings.directory.join(STORE_DIR));
+    }
+    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_MAX_BYTES) {
+        let _ = std::fs::rename(&path, path.with_extension("log.1"));
+    }
+    open(&path)
+        .map_err(|error| failed(ExitCode::Failed, format!("cannot log to {}: {error}", path.display())))
+}
+
+fn start_logging(log: Option<File>, level: tracing::Level) {
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
+    // A second call in one process changes nothing; there is none.
+    let _ = match log {
+        Some(file) => builder.with_ansi(false).with_writer(Mutex::new(file)).try_init(),
+        None => builder.with_writer(std::io::stderr).try_init(),
+    };
+}

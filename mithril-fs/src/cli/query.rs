@@ -1,0 +1,157 @@
+//! Commands that only look: status, ls, cat.
+
+use std::io::{self, BufWriter, Write};
+
+use super::arguments::{PathFlags, QueryFlags};
+use super::exit::ExitCode;
+use super::format::{bytes, ratio, table};
+use super::target::{self, Target};
+use super::{CommandError, Outcome};
+use crate::control::client;
+use crate::control::protocol::{Answer, FileEntry, FileState, RelPath, Request, Status};
+use crate::ops::offline::Offline;
+use crate::ops::{cat, list};
+
+/// Prints; a reader that went away is no error.
+fn print(text: &str) -> Result<(), CommandError> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(&error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> CommandError {
+    CommandError { message: error.to_string(), exit_code: ExitCode::Failed as u8 }
+}
+
+/// An answer that does not belong to the question.
+pub(super) fn unexpected() -> CommandError {
+    failed(&"the daemon gave an answer of another version; mount again with this version")
+}
+
+pub(super) fn status(flags: &QueryFlags) -> Outcome {
+    let status = match target::find(&flags.path)? {
+        Target::Mounted { mount, .. } => match client::ask(&mount, &Request::Status, &mut |_| {})? {
+            Answer::Status(status) => *status,
+            _ => return Err(unexpected()),
+        },
+        Target::Unmounted { directory, .. } => {
+            let offline = Offline::open(&directory)?;
+            let totals = list::totals(&offline.directory())?;
+            let usage = offline.directory().store.usage();
+            Status {
+                directory,
+                packed_files: totals.packed_files,
+                logical_bytes: totals.logical_bytes,
+                stored_bytes: usage.pack_bytes + usage.index_bytes,
+                ..Status::default()
+            }
+        }
+    };
+    if flags.json {
+        print(&(serde_json::to_string_pretty(&status).map_err(|error| failed(&error))? + "\n"))?;
+    } else {
+        print(&status_text(&status))?;
+    }
+    Ok(ExitCode::Ok)
+}
+
+fn status_text(status: &Status) -> String {
+    let on = |reason: &Option<String>| {
+        reason.as_ref().map_or_else(|| "on".to_owned(), |why| format!("off: {why}"))
+    };
+    let mut rows = vec![vec!["directory".to_owned(), status.directory.display().to_string()]];
+    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    if status.pid == 0 {
+        row("mounted", "no".to_owned());
+    } else {
+        row("mounted at", format!("{} (process {})", status.mountpoint.display(), status.pid));
+        row("passthrough", on(&status.passthrough));
+        row("packing", on(&status.packing));
+    }
+    let packed = format!("{} files, {}", status.packed_files, bytes(status.logical_bytes));
+    row("packed", packed);
+    let stored =
+        format!("{} ({})", bytes(status.stored_bytes), ratio(status.logical_bytes, status.stored_bytes));
+    row("stored", stored);
+    if status.pid != 0 {
+        row("queued", format!("{} files, {}", status.queued_files, bytes(status.queued_bytes)));
+        if let Some(path) = &status.packing_path {
+            row("packing now", path.to_string());
+        }
+        row("packing speed", format!("{}/s", bytes(status.pack_bytes_per_second as u64)));
+        row("reads served", format!("{} requests, {}", status.read_requests, bytes(status.read_bytes)));
+        row("writes served", format!("{} requests, {}", status.write_requests, bytes(status.write_bytes)));
+        row("passthrough opens", status.passthrough_opens.to_string());
+    }
+    let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
+    let mut text: String = rows.iter().map(|row| format!("{:<width$}  {}\n", row[0], row[1])).collect();
+    for error in &status.errors {
+        text.push_str(&format!("error: {error}\n"));
+    }
+    text
+}
+
+pub(super) fn ls(flags: &QueryFlags) -> Outcome {
+    let files = match target::find(&flags.path)? {
+        Target::Mounted { mount, path } => match client::ask(&mount, &Request::List { path }, &mut |_| {})? {
+            Answer::Files { files } => files,
+            _ => return Err(unexpected()),
+        },
+        Target::Unmounted { directory, path } => list::list(&Offline::open(&directory)?.directory(), &path)?,
+    };
+    if flags.json {
+        print(&(serde_json::to_string_pretty(&files).map_err(|error| failed(&error))? + "\n"))?;
+    } else {
+        print(&listing(&files))?;
+    }
+    Ok(ExitCode::Ok)
+}
+
+fn listing(files: &[FileEntry]) -> String {
+    let mut rows =
+        vec![["file", "size", "stored", "ratio", "state", "depth", "base"].map(str::to_owned).to_vec()];
+    for file in files {
+        let state = match file.state {
+            FileState::Plain => "plain",
+            FileState::Packed => "packed",
+            FileState::Damaged => "damaged",
+        };
+        rows.push(vec![
+            file.path.to_string(),
+            bytes(file.logical_bytes),
+            bytes(file.stored_bytes),
+            ratio(file.logical_bytes, file.stored_bytes),
+            state.to_owned(),
+            file.chain_depth.to_string(),
+            file.base.as_ref().map_or_else(|| "-".to_owned(), RelPath::to_string),
+        ]);
+    }
+    let logical = files.iter().map(|file| file.logical_bytes).sum();
+    let stored = files.iter().map(|file| file.stored_bytes).sum();
+    rows.push(vec![format!("{} files", files.len()), bytes(logical), bytes(stored), ratio(logical, stored)]);
+    table(&rows)
+}
+
+pub(super) fn cat(flags: &PathFlags) -> Outcome {
+    let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
+    match target::find(&flags.path)? {
+        Target::Mounted { .. } => {
+            let mut file = std::fs::File::open(&flags.path)
+                .map_err(|error| failed(&format!("{}: {error}", flags.path.display())))?;
+            match io::copy(&mut file, &mut out) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    return Err(failed(&format!("{}: {error}", flags.path.display())));
+                }
+                _ => {}
+            }
+        }
+        Target::Unmounted { directory, path } => {
+            cat::cat(&Offline::open(&directory)?.directory(), path.as_path(), &mut out)?;
+        }
+    }
+    match out.flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(&error)),
+        _ => Ok(ExitCode::Ok),
+    }
+}

@@ -1,0 +1,215 @@
+//! Commands that do something: umount, sync, pack, unpack, verify, gc.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
+use super::exit::ExitCode;
+use super::format::{bytes, ratio};
+use super::query::unexpected;
+use super::target::{self, Target};
+use super::{CommandError, Outcome};
+use crate::control::client;
+use crate::control::protocol::{Answer, GcReport, PackReport, Progress, Request, UnpackReport, VerifyReport};
+use crate::mounting::mountinfo::{self, OurMount};
+use crate::mounting::unmount;
+use crate::ops::offline::Offline;
+use crate::ops::{collect, verify as verifying};
+
+/// Files that are named in a message; of more only the number is said.
+const NAMED_FILES: usize = 10;
+
+/// A bar on a terminal, nothing elsewhere.
+struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    fn new() -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {msg} {eta}");
+        let bar = ProgressBar::new(0);
+        Self(Some(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))))
+    }
+
+    fn show(&self, now: &Progress) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(now.total_bytes);
+            bar.set_position(now.done_bytes);
+            bar.set_message(ratio(now.done_bytes, now.stored_bytes));
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn ask(mount: &OurMount, request: &Request) -> Result<Answer, CommandError> {
+    let bar = Bar::new();
+    client::ask(mount, request, &mut |now| bar.show(now))
+}
+
+pub(super) fn umount(flags: &UmountFlags) -> Outcome {
+    let (mount, _) = target::mounted(&flags.path)?;
+    if mountinfo::is_dead(&mount.mountpoint) {
+        return match unmount::unmount(&mount.mountpoint, true) {
+            Ok(()) => {
+                println!("{}: the daemon had died; the mount is gone", mount.mountpoint.display());
+                Ok(ExitCode::Ok)
+            }
+            Err(error) => Err(failed(format!("{}: {error:?}", mount.mountpoint.display()))),
+        };
+    }
+    let Answer::Stopping(report) = ask(&mount, &Request::Stop { drain: flags.drain, lazy: flags.lazy })?
+    else {
+        return Err(unexpected());
+    };
+    if report.queued.is_empty() {
+        return Ok(ExitCode::Ok);
+    }
+    println!(
+        "{} files ({}) are not packed yet; the next mount goes on with them:",
+        report.queued.len(),
+        bytes(report.queued_bytes)
+    );
+    report.queued.iter().take(NAMED_FILES).for_each(|path| println!("  {path}"));
+    if report.queued.len() > NAMED_FILES {
+        println!("  and {} more", report.queued.len() - NAMED_FILES);
+    }
+    Ok(ExitCode::Ok)
+}
+
+fn failed(message: String) -> CommandError {
+    CommandError { message, exit_code: ExitCode::Failed as u8 }
+}
+
+pub(super) fn sync(flags: &PathFlags) -> Outcome {
+    let (mount, _) = target::mounted(&flags.path)?;
+    let Answer::Packed(report) = ask(&mount, &Request::Sync)? else { return Err(unexpected()) };
+    Ok(say_packed(&report))
+}
+
+pub(super) fn pack(flags: &PathsFlags) -> Outcome {
+    let mut code = ExitCode::Ok;
+    for path in &flags.paths {
+        let (mount, path) = target::mounted(path)?;
+        let Answer::Packed(report) = ask(&mount, &Request::Pack { path })? else { return Err(unexpected()) };
+        let this = say_packed(&report);
+        code = if this == ExitCode::Ok { code } else { this };
+    }
+    Ok(code)
+}
+
+fn say_packed(report: &PackReport) -> ExitCode {
+    println!(
+        "{} files packed: {} to {} ({})",
+        report.files,
+        bytes(report.logical_bytes),
+        bytes(report.stored_bytes),
+        ratio(report.logical_bytes, report.stored_bytes)
+    );
+    for (path, reason) in report.left_plain.iter().take(NAMED_FILES) {
+        println!("  plain: {path} ({reason})");
+    }
+    if report.left_plain.len() > NAMED_FILES {
+        println!("  and {} more plain files", report.left_plain.len() - NAMED_FILES);
+    }
+    // What cannot be made smaller is as good as packed.
+    let unfinished = report.left_plain.iter().any(|(_, reason)| reason != crate::packer::INCOMPRESSIBLE);
+    if unfinished { ExitCode::Partial } else { ExitCode::Ok }
+}
+
+pub(super) fn unpack(flags: &PathsFlags) -> Outcome {
+    let mut code = ExitCode::Ok;
+    for path in &flags.paths {
+        let (mount, path) = target::mounted(path)?;
+        let Answer::Unpacked(report) = ask(&mount, &Request::Unpack { path })? else {
+            return Err(unexpected());
+        };
+        let this = say_unpacked(&report);
+        code = if this == ExitCode::Ok { code } else { this };
+    }
+    Ok(code)
+}
+
+fn say_unpacked(report: &UnpackReport) -> ExitCode {
+    println!("{} files are plain now: {}", report.files, bytes(report.logical_bytes));
+    report.failed.iter().for_each(|(path, reason)| eprintln!("  still packed: {path}: {reason}"));
+    if report.failed.is_empty() { ExitCode::Ok } else { ExitCode::Partial }
+}
+
+pub(super) fn verify(flags: &VerifyFlags) -> Outcome {
+    let report = match target::find(&flags.path)? {
+        Target::Mounted { mount, .. } => {
+            let Answer::Verified(report) =
+                ask(&mount, &Request::Verify { repair_index: flags.repair_index })?
+            else {
+                return Err(unexpected());
+            };
+            report
+        }
+        Target::Unmounted { directory, .. } => {
+            let bar = Bar::new();
+            verifying::verify(&open(&directory)?.directory(), flags.repair_index, &mut |now| {
+                bar.show(&now);
+                ControlFlow::Continue(())
+            })?
+        }
+    };
+    Ok(say_verified(&report))
+}
+
+fn open(directory: &Path) -> Result<Offline, CommandError> {
+    Offline::open(directory)
+}
+
+fn say_verified(report: &VerifyReport) -> ExitCode {
+    println!("{} files, {} packs, {} chunks checked", report.files, report.packs, report.chunks);
+    report.store_errors.iter().for_each(|error| eprintln!("damaged: {error}"));
+    for (path, reason) in &report.damaged_files {
+        eprintln!("unreadable: {path}: {reason}");
+    }
+    if report.store_errors.is_empty() && report.damaged_files.is_empty() {
+        ExitCode::Ok
+    } else {
+        ExitCode::Damaged
+    }
+}
+
+pub(super) fn gc(flags: &GcFlags) -> Outcome {
+    let report = match target::find(&flags.path)? {
+        Target::Mounted { mount, .. } => {
+            let Answer::Collected(report) = ask(&mount, &Request::Gc { dry_run: flags.dry_run })? else {
+                return Err(unexpected());
+            };
+            report
+        }
+        Target::Unmounted { directory, .. } => {
+            let offline = open(&directory)?;
+            let directory = offline.directory();
+            collect::collect(&directory, flags.dry_run, || collect::roots(&directory))?
+        }
+    };
+    say_collected(&report, flags.dry_run);
+    Ok(ExitCode::Ok)
+}
+
+fn say_collected(report: &GcReport, dry_run: bool) {
+    println!(
+        "{} {} ({} blobs that no file needs): {} packs deleted, {} rewritten; {} stay",
+        bytes(report.freed_bytes),
+        if dry_run { "would be given back" } else { "given back" },
+        report.dead_blobs,
+        report.deleted_packs,
+        report.rewritten_packs,
+        bytes(report.kept_bytes)
+    );
+}

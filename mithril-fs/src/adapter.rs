@@ -149,7 +149,7 @@ fn timespec(time: TimeOrNow) -> Timespec {
 fn reply_entry(result: Result<(Arc<crate::overlay::node::Node>, Stat), Errno>, reply: ReplyEntry) {
     match result {
         Ok((node, stat)) => {
-            reply.entry_with_ttls(&ENTRY_TTL, &ttl(&stat), &attr(&stat, node.id), Generation(0))
+            reply.entry_with_ttls(&ENTRY_TTL, &ttl(&stat), &attr(&stat, node.id), Generation(0));
         }
         Err(error) => reply.error(error),
     }

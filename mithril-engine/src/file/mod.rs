@@ -5,5 +5,6 @@
 
 mod bases;
 pub mod cache;
+pub mod lineage;
 pub mod pack;
 pub mod read;

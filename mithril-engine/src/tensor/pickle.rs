@@ -182,11 +182,8 @@ impl<'a> Machine<'a> {
             b'(' => self.marks.push(self.stack.len()),
             b'0' => {
                 // On a mark, it takes the mark.
-                if self.marks.last() == Some(&self.stack.len()) {
-                    drop(self.marks.pop())
-                } else {
-                    drop(self.pop()?)
-                }
+                let on_mark = self.marks.last() == Some(&self.stack.len());
+                let _ = if on_mark { self.marks.pop() } else { Some(self.pop()?) };
             }
             b'1' => drop(self.pop_mark()?),
             b'2' => {

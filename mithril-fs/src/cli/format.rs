@@ -46,7 +46,13 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(format!("{unit:?} is no unit; use KiB, MiB, GiB, kB, MB or GB")),
     };
     let size = number * factor as f64;
-    if size.is_finite() && size < 1e18 { Ok(size as u64) } else { Err(format!("{text:?} is too large")) }
+    if size.is_finite() && size < 1e18 { Ok(whole(size)) } else { Err(format!("{text:?} is too large")) }
+}
+
+/// The whole part of a number that is not negative; what does not fit is cut off at the limits.
+#[expect(clippy::cast_possible_truncation, reason = "cutting off is what is asked for")]
+pub fn whole(value: f64) -> u64 {
+    value as u64
 }
 
 /// Rows in columns, the first left and the others right.

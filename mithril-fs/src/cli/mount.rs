@@ -36,7 +36,9 @@ pub(super) fn mount(flags: &MountFlags) -> Outcome {
         start_logging(log, flags.log_level);
         daemon::run(settings, || ready.tell(Ok(())))
     });
-    ready.tell(result.as_ref().map(|()| ()));
+    if let Err(error) = &result {
+        ready.tell(Err(error));
+    }
     result.map(|()| ExitCode::Ok)
 }
 

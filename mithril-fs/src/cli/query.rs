@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use super::arguments::{PathFlags, QueryFlags};
 use super::exit::ExitCode;
-use super::format::{bytes, ratio, table};
+use super::format::{bytes, ratio, table, whole};
 use super::target::{self, Target};
 use super::{CommandError, Outcome};
 use crate::control::client;
@@ -79,7 +79,7 @@ fn status_text(status: &Status) -> String {
         if let Some(path) = &status.packing_path {
             row("packing now", path.to_string());
         }
-        row("packing speed", format!("{}/s", bytes(status.pack_bytes_per_second as u64)));
+        row("packing speed", format!("{}/s", bytes(whole(status.pack_bytes_per_second))));
         row("reads served", format!("{} requests, {}", status.read_requests, bytes(status.read_bytes)));
         row("writes served", format!("{} requests, {}", status.write_requests, bytes(status.write_bytes)));
         row("passthrough opens", status.passthrough_opens.to_string());

@@ -50,7 +50,7 @@ impl Server {
                     (Arc::clone(&backend), Arc::clone(&shared), Arc::clone(&connections));
                 std::thread::spawn(move || {
                     count(&shared, 1);
-                    let served = catch_unwind(AssertUnwindSafe(|| serve(stream, &*backend)));
+                    let served = catch_unwind(AssertUnwindSafe(|| serve(&stream, &*backend)));
                     if served.is_err() {
                         tracing::error!("a command panicked");
                     }
@@ -87,22 +87,22 @@ fn may_command(caller: u32, me: u32) -> bool {
     caller == me || caller == 0
 }
 
-fn serve(stream: UnixStream, backend: &dyn Backend) {
-    let caller = rustix::net::sockopt::socket_peercred(&stream).map(|peer| peer.uid.as_raw());
+fn serve(stream: &UnixStream, backend: &dyn Backend) {
+    let caller = rustix::net::sockopt::socket_peercred(stream).map(|peer| peer.uid.as_raw());
     let me = rustix::process::geteuid().as_raw();
     let answer = match caller {
-        Ok(caller) if may_command(caller, me) => read_request(&stream).map_or_else(
+        Ok(caller) if may_command(caller, me) => read_request(stream).map_or_else(
             |error| {
                 Answer::Failed(CommandError { message: format!("unreadable request: {error}"), exit_code: 1 })
             },
-            |request| carry_out(backend, request, &stream),
+            |request| carry_out(backend, request, stream),
         ),
         _ => Answer::Failed(CommandError {
             message: "only root and the user who mounted it may do this".to_owned(),
             exit_code: 1,
         }),
     };
-    let _ = send(&stream, &answer);
+    let _ = send(stream, &answer);
 }
 
 fn read_request(stream: &UnixStream) -> io::Result<Request> {

@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::session::SUBTYPE;
+/// What the sources of our mounts begin with.
+const SOURCE_PREFIX: &str = "mithril-fs:";
 
 /// A mount of ours.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,12 +63,15 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     let device = String::from_utf8(fields.get(2)?.to_vec()).ok()?;
     let (kind, source, options) =
         (fields.get(separator + 1)?, fields.get(separator + 2)?, fields.get(separator + 3)?);
-    let is_ours = kind.strip_prefix(b"fuse.") == Some(SUBTYPE.as_bytes());
+    // Who mounts with the system call has no subtype: the source tells ours from others.
+    let source = unescape(source);
+    let source =
+        source.as_bytes().strip_prefix(SOURCE_PREFIX.as_bytes()).filter(|_| kind.starts_with(b"fuse"));
     let owner = options.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(b"user_id="));
     let owner = owner.and_then(|owner| std::str::from_utf8(owner).ok()?.parse().ok()).unwrap_or(0);
-    let ours = is_ours.then(|| OurMount {
+    let ours = source.map(|source| OurMount {
         mountpoint: mountpoint.clone(),
-        source: PathBuf::from(unescape(source)),
+        source: PathBuf::from(OsStr::from_bytes(source)),
         device,
         owner,
     });
@@ -118,9 +122,10 @@ pub fn is_dead(mountpoint: &Path) -> bool {
     std::fs::metadata(mountpoint).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
 }
 
-/// What a source may not hold: `fusermount3` takes options apart at commas.
+/// What a mount of `directory` shows as its source. `fusermount3` takes options apart at commas.
 pub fn source_name(directory: &Path) -> String {
-    String::from_utf8_lossy(directory.as_os_str().as_bytes()).replace([',', '\n', '\\'], "_")
+    SOURCE_PREFIX.to_owned()
+        + &String::from_utf8_lossy(directory.as_os_str().as_bytes()).replace([',', '\n', '\\'], "_")
 }
 
 #[cfg(test)]
@@ -128,13 +133,15 @@ mod tests {
     use super::*;
 
     const MOUNTS: &[u8] = b"22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
-        60 22 0:45 / /ck\\040pt rw,nosuid - fuse.mithril-fs /ck\\040pt rw,user_id=1000,group_id=1000,allow_other\n\
-        61 22 0:46 / /other rw - fuse.sshfs host: rw,user_id=0\n";
+        60 22 0:45 / /ck\\040pt rw,nosuid - fuse.mithril-fs mithril-fs:/ck\\040pt rw,user_id=1000,group_id=1000,allow_other\n\
+        61 22 0:46 / /other rw - fuse.sshfs host: rw,user_id=0\n\
+        62 22 0:47 / /direct rw - fuse mithril-fs:/direct rw,user_id=0\n";
 
     #[test]
     fn ours_are_told_from_others() {
         let mounts = parse(MOUNTS);
-        assert_eq!(mounts.len(), 1);
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[1].source, Path::new("/direct"));
         assert_eq!(mounts[0].mountpoint, Path::new("/ck pt"));
         assert_eq!((mounts[0].device.as_str(), mounts[0].owner), ("0:45", 1000));
     }

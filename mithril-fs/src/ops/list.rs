@@ -74,7 +74,7 @@ fn owners_around(
     let mut bases = HashSet::new();
     for found in files {
         for_chunks(directory, found, |id, _| {
-            bases.extend(directory.store.chunk(&id).and_then(|stat| stat.base))
+            bases.extend(directory.store.chunk(&id).and_then(|stat| stat.base));
         });
     }
     let mut owners = HashMap::new();

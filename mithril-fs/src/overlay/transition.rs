@@ -34,7 +34,7 @@ const UNPACK_STEP_BYTES: u64 = 4 << 20;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Fingerprint {
     pub(crate) size: u64,
-    mtime_ns: i64,
+    pub(crate) mtime_ns: i64,
     ctime_ns: i64,
     changes: u64,
 }

@@ -333,7 +333,7 @@ impl Packer {
         let source = FileSource::new(file).map_err(|e| mithril_engine::Error::io("stat", path, e))?;
         let overlay = &self.parts.overlay;
         let changed = AtomicBool::new(false);
-        let candidates = candidates::manifests(overlay, path, fingerprint.size);
+        let candidates = candidates::manifests(overlay, path, fingerprint.size, fingerprint.mtime_ns);
         let packing = Packing {
             store: &overlay.store,
             pool: &self.parts.pool,

@@ -8,101 +8,107 @@
 //! ```
 
 use super::dispatch::multiversion;
-use super::numeric::{Transform, w1, w2, w4, w8};
+use super::numeric::Transform;
 use super::{BLOCK_ELEMENTS, DecodeError, Decoded, Scratch, plane_block, take, take_u8};
 
+/// Defines the splitting into planes and the joining of one width. Each plane is a parameter of its own, so that the
+/// compiler knows that they do not overlap, and vectorises.
 macro_rules! width {
-    ($split:ident, $join:ident, $module:ident) => {
-        /// Splits transformed elements into planes, `BLOCK_ELEMENTS` apart.
-        fn $split(code: u8, raw: &[u8], base: &[u8], planes: &mut [u8]) {
-            multiversion! {
-                fn rotate(raw: &[u8], base: &[u8], planes: &mut [u8]) { split::<1>(raw, base, planes); }
-            }
-            multiversion! {
-                fn ordered(raw: &[u8], base: &[u8], planes: &mut [u8]) { split::<2>(raw, base, planes); }
-            }
-            multiversion! {
-                fn difference(raw: &[u8], base: &[u8], planes: &mut [u8]) { split::<3>(raw, base, planes); }
-            }
-            multiversion! {
-                fn plain(raw: &[u8], base: &[u8], planes: &mut [u8]) { split::<0>(raw, base, planes); }
-            }
+    ($split:ident, $join:ident, $module:ident, [$($plane:ident $byte:literal),*]) => {
+        mod $split {
+            use super::{BLOCK_ELEMENTS, multiversion};
+            use crate::codec::numeric::$module as number;
 
             #[inline(always)]
-            fn split<const CODE: u8>(raw: &[u8], base: &[u8], planes: &mut [u8]) {
-                const WIDTH: usize = $module::WIDTH;
-                let elements = raw.as_chunks::<WIDTH>().0;
-                let bases = if CODE >= 2 { base.as_chunks::<WIDTH>().0 } else { elements };
-                let mut parts = planes.chunks_exact_mut(BLOCK_ELEMENTS);
-                let parts: [&mut [u8]; WIDTH] = std::array::from_fn(|_| {
-                    parts.next().map_or(&mut [][..], |part| &mut part[..elements.len()])
-                });
-                for (i, (x, b)) in elements.iter().zip(bases).enumerate() {
-                    let bytes = $module::forward::<CODE>($module::load(x), $module::load(b)).to_le_bytes();
-                    for p in 0..WIDTH {
-                        // Within bounds: each part was cut to the number of elements.
-                        parts[p][i] = bytes[p];
-                    }
+            fn split<const CODE: u8>(raw: &[u8], base: &[u8], $($plane: &mut [u8]),*) {
+                let elements = raw.as_chunks::<{ number::WIDTH }>().0;
+                let count = elements.len();
+                let bases = if CODE >= 2 { base.as_chunks::<{ number::WIDTH }>().0 } else { elements };
+                let bases = &bases[..count];
+                $(let $plane = &mut $plane[..count];)*
+                for i in 0..count {
+                    let word = number::forward::<CODE>(number::load(&elements[i]), number::load(&bases[i]));
+                    let bytes = word.to_le_bytes();
+                    $($plane[i] = bytes[$byte];)*
                 }
             }
 
-            match code {
-                1 => rotate(raw, base, planes),
-                2 => ordered(raw, base, planes),
-                3 => difference(raw, base, planes),
-                _ => plain(raw, base, planes),
+            multiversion! {
+                fn plain(raw: &[u8], base: &[u8], $($plane: &mut [u8]),*) { split::<0>(raw, base, $($plane),*); }
+            }
+            multiversion! {
+                fn rotate(raw: &[u8], base: &[u8], $($plane: &mut [u8]),*) { split::<1>(raw, base, $($plane),*); }
+            }
+            multiversion! {
+                fn ordered(raw: &[u8], base: &[u8], $($plane: &mut [u8]),*) { split::<2>(raw, base, $($plane),*); }
+            }
+            multiversion! {
+                fn difference(raw: &[u8], base: &[u8], $($plane: &mut [u8]),*) { split::<3>(raw, base, $($plane),*); }
+            }
+
+            /// Splits transformed elements into planes, `BLOCK_ELEMENTS` apart.
+            pub(super) fn run(code: u8, raw: &[u8], base: &[u8], planes: &mut [u8]) {
+                let mut parts = planes.chunks_exact_mut(BLOCK_ELEMENTS);
+                $(let $plane = parts.next().unwrap_or_default();)*
+                match code {
+                    1 => rotate(raw, base, $($plane),*),
+                    2 => ordered(raw, base, $($plane),*),
+                    3 => difference(raw, base, $($plane),*),
+                    _ => plain(raw, base, $($plane),*),
+                }
             }
         }
 
-        /// Joins planes to elements and undoes the transform.
-        fn $join(code: u8, planes: &[u8], base: &[u8], out: &mut [u8]) {
-            multiversion! {
-                fn rotate(planes: &[u8], base: &[u8], out: &mut [u8]) { join::<1>(planes, base, out); }
-            }
-            multiversion! {
-                fn ordered(planes: &[u8], base: &[u8], out: &mut [u8]) { join::<2>(planes, base, out); }
-            }
-            multiversion! {
-                fn difference(planes: &[u8], base: &[u8], out: &mut [u8]) { join::<3>(planes, base, out); }
-            }
-            multiversion! {
-                fn plain(planes: &[u8], base: &[u8], out: &mut [u8]) { join::<0>(planes, base, out); }
-            }
+        mod $join {
+            use super::{BLOCK_ELEMENTS, multiversion};
+            use crate::codec::numeric::$module as number;
 
             #[inline(always)]
-            fn join<const CODE: u8>(planes: &[u8], base: &[u8], out: &mut [u8]) {
-                const WIDTH: usize = $module::WIDTH;
-                let elements = out.as_chunks_mut::<WIDTH>().0;
+            fn join<const CODE: u8>($($plane: &[u8],)* base: &[u8], out: &mut [u8]) {
+                let elements = out.as_chunks_mut::<{ number::WIDTH }>().0;
                 let count = elements.len();
-                let mut parts = planes.chunks_exact(BLOCK_ELEMENTS);
-                let parts: [&[u8]; WIDTH] =
-                    std::array::from_fn(|_| parts.next().map_or(&[][..], |part| &part[..count]));
-                let bases = base.as_chunks::<WIDTH>().0;
+                $(let $plane = &$plane[..count];)*
+                let bases = base.as_chunks::<{ number::WIDTH }>().0;
                 let bases = if CODE >= 2 { &bases[..count] } else { &[][..] };
-                for (i, out) in elements.iter_mut().enumerate() {
-                    let mut bytes = [0; WIDTH];
-                    for p in 0..WIDTH {
-                        bytes[p] = parts[p][i];
-                    }
-                    let base = if CODE >= 2 { $module::load(&bases[i]) } else { 0 };
-                    *out = $module::backward::<CODE>($module::load(&bytes), base).to_le_bytes();
+                for i in 0..count {
+                    let word = number::load(&[$($plane[i]),*]);
+                    let base = if CODE >= 2 { number::load(&bases[i]) } else { 0 };
+                    elements[i] = number::backward::<CODE>(word, base).to_le_bytes();
                 }
             }
 
-            match code {
-                1 => rotate(planes, base, out),
-                2 => ordered(planes, base, out),
-                3 => difference(planes, base, out),
-                _ => plain(planes, base, out),
+            multiversion! {
+                fn plain($($plane: &[u8],)* base: &[u8], out: &mut [u8]) { join::<0>($($plane,)* base, out); }
+            }
+            multiversion! {
+                fn rotate($($plane: &[u8],)* base: &[u8], out: &mut [u8]) { join::<1>($($plane,)* base, out); }
+            }
+            multiversion! {
+                fn ordered($($plane: &[u8],)* base: &[u8], out: &mut [u8]) { join::<2>($($plane,)* base, out); }
+            }
+            multiversion! {
+                fn difference($($plane: &[u8],)* base: &[u8], out: &mut [u8]) { join::<3>($($plane,)* base, out); }
+            }
+
+            /// Joins planes to elements and undoes the transform.
+            pub(super) fn run(code: u8, planes: &[u8], base: &[u8], out: &mut [u8]) {
+                let mut parts = planes.chunks_exact(BLOCK_ELEMENTS);
+                $(let $plane = parts.next().unwrap_or_default();)*
+                match code {
+                    1 => rotate($($plane,)* base, out),
+                    2 => ordered($($plane,)* base, out),
+                    3 => difference($($plane,)* base, out),
+                    _ => plain($($plane,)* base, out),
+                }
             }
         }
     };
 }
 
-width!(split1, join1, w1);
-width!(split2, join2, w2);
-width!(split4, join4, w4);
-width!(split8, join8, w8);
+width!(split1, join1, w1, [p0 0]);
+width!(split2, join2, w2, [p0 0, p1 1]);
+width!(split4, join4, w4, [p0 0, p1 1, p2 2, p3 3]);
+width!(split8, join8, w8, [p0 0, p1 1, p2 2, p3 3, p4 4, p5 5, p6 6, p7 7]);
 
 /// Makes room for the planes of a block.
 fn prepare(planes: &mut Vec<u8>, width: usize) {
@@ -131,10 +137,10 @@ pub(super) fn encode(
         let base = base.map_or(&[][..], |base| &base[start..end]);
         let planes = &mut scratch.planes[..];
         match width {
-            1 => split1(code, block, base, planes),
-            2 => split2(code, block, base, planes),
-            4 => split4(code, block, base, planes),
-            _ => split8(code, block, base, planes),
+            1 => split1::run(code, block, base, planes),
+            2 => split2::run(code, block, base, planes),
+            4 => split4::run(code, block, base, planes),
+            _ => split8::run(code, block, base, planes),
         }
         let count = block.len() / width;
         for plane in scratch.planes.chunks_exact(BLOCK_ELEMENTS).take(width) {
@@ -174,10 +180,10 @@ pub(super) fn decode(
         let base = if base.is_empty() { base } else { &base[start..end] };
         let (planes, block) = (&scratch.planes[..], &mut out[start..end]);
         match width {
-            1 => join1(code, planes, base, block),
-            2 => join2(code, planes, base, block),
-            4 => join4(code, planes, base, block),
-            _ => join8(code, planes, base, block),
+            1 => join1::run(code, planes, base, block),
+            2 => join2::run(code, planes, base, block),
+            4 => join4::run(code, planes, base, block),
+            _ => join8::run(code, planes, base, block),
         }
     }
     let tail = &mut out[whole..];

@@ -113,6 +113,7 @@ pub(crate) fn run(settings: MountSettings, ready: impl FnOnce()) -> Result<(), C
     signals::prepare();
     rustix::process::umask(Mode::empty());
     raise_descriptor_limit();
+    keep_freed_memory();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = &settings.directory;
     let root = rustix::fs::open(directory, flags, Mode::empty())
@@ -326,4 +327,21 @@ fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// Chunks are allocated and freed all the time. By default the allocator gives buffers of their size back to the
+/// system at once, and the next one costs a page fault every 4 KiB: a third of the time of reading.
+fn keep_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        const LARGEST_KEPT_BYTES: libc::c_int = 32 << 20;
+        const KEPT_BYTES: libc::c_int = 64 << 20;
+        const ARENAS: libc::c_int = 4;
+        // SAFETY: mallopt takes integers, and no other thread runs yet. Refused, it is only slower.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+            libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        }
+    }
 }

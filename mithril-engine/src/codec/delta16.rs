@@ -32,7 +32,7 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
 ) {
     out.push(if ordered { FLAG_ORDERED } else { 0 } | if sparse { FLAG_SPARSE } else { 0 });
-    scratch.elements.resize(2 * BLOCK_ELEMENTS + 64, 0);
+    scratch.elements.resize(2 * BLOCK_ELEMENTS + bitmap::PACKED_SLACK, 0);
     // Two planes: symbols and the bitmap.
     scratch.planes.resize(scratch.planes.len().max(2 * BLOCK_ELEMENTS), 0);
     let whole = raw.len() & !1;
@@ -48,12 +48,11 @@ pub(super) fn encode(
         if sparse {
             bitmap::pack16(zigzags, 0, marks, packed, &mut coded);
             put_u24(out, coded);
-        } else {
-            packed[..count].copy_from_slice(zigzags);
         }
+        let numbers = if sparse { &packed[..coded] } else { &zigzags[..] };
         let symbols = &mut symbols[..coded];
-        to_symbols(&packed[..coded], u16::from(sparse), symbols);
-        put_escapes(&packed[..coded], u16::from(sparse), symbols, out);
+        to_symbols(numbers, u16::from(sparse), symbols);
+        put_escapes(numbers, u16::from(sparse), symbols, out);
         if sparse {
             plane_block::encode(marks, &mut scratch.blocks, out);
         }
@@ -71,11 +70,27 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// How many symbols stand for an escape.
+    fn count_escapes(symbols: &[u8], count: &mut usize) {
+        // Sums of a byte each, for as many as a byte can count, so that whole vectors are compared.
+        *count = symbols
+            .chunks(255)
+            .map(|group| usize::from(group.iter().map(|symbol| u8::from(*symbol == ESCAPE)).sum::<u8>()))
+            .sum();
+    }
+}
+
 /// Appends the numbers that symbols cannot hold, and how many they are.
 fn put_escapes(zigzags: &[u16], bias: u16, symbols: &[u8], out: &mut Vec<u8>) {
     let at = out.len();
     put_u24(out, 0);
     let mut escapes = 0usize;
+    let mut expected = 0;
+    count_escapes(symbols, &mut expected);
+    if expected == 0 {
+        return;
+    }
     for (group, numbers) in symbols.chunks(64).zip(zigzags.chunks(64)) {
         if group.contains(&ESCAPE) {
             for (_, zigzag) in group.iter().zip(numbers).filter(|(symbol, _)| **symbol == ESCAPE) {
@@ -94,7 +109,7 @@ pub(super) fn decode(mut body: &[u8], base: &[u8], scratch: &mut Scratch, out: &
         return Err(DecodeError::Malformed("unknown flags"));
     }
     let (ordered, sparse) = (flags & FLAG_ORDERED != 0, flags & FLAG_SPARSE != 0);
-    scratch.elements.resize(2 * BLOCK_ELEMENTS + 64, 0);
+    scratch.elements.resize(2 * BLOCK_ELEMENTS + bitmap::PACKED_SLACK, 0);
     scratch.planes.resize(scratch.planes.len().max(2 * BLOCK_ELEMENTS), 0);
     let whole = out.len() & !1;
     for start in (0..whole).step_by(2 * BLOCK_ELEMENTS) {
@@ -113,13 +128,12 @@ pub(super) fn decode(mut body: &[u8], base: &[u8], scratch: &mut Scratch, out: &
         }
         plane_block::decode(&mut body, symbols, &mut scratch.blocks)?;
         let (zigzags, packed) = scratch.elements.split_at_mut(BLOCK_ELEMENTS);
-        let (zigzags, packed) = (&mut zigzags[..count], &mut packed[..coded]);
-        from_symbols(symbols, u16::from(sparse), packed);
-        put_escapes_back(symbols, escapes, u16::from(sparse), packed)?;
+        let zigzags = &mut zigzags[..count];
+        let target = if sparse { &mut packed[..coded] } else { &mut zigzags[..coded] };
+        from_symbols(symbols, u16::from(sparse), target);
+        put_escapes_back(symbols, escapes, u16::from(sparse), target)?;
         if sparse {
-            bitmap::unpack16(marks, packed, 0, zigzags)?;
-        } else {
-            zigzags.copy_from_slice(packed);
+            bitmap::unpack16(marks, packed, coded, 0, zigzags)?;
         }
         numeric::add_differences16(zigzags, &base[start..end], ordered, &mut out[start..end]);
     }
@@ -138,6 +152,14 @@ multiversion! {
 }
 
 fn put_escapes_back(symbols: &[u8], escapes: &[u8], bias: u16, zigzags: &mut [u16]) -> Decoded<()> {
+    let mut expected = 0;
+    count_escapes(symbols, &mut expected);
+    if 2 * expected != escapes.len() {
+        return Err(DecodeError::Malformed("symbols and escapes do not match"));
+    }
+    if expected == 0 {
+        return Ok(());
+    }
     let mut escapes = escapes.as_chunks::<2>().0.iter();
     for (group, numbers) in symbols.chunks(64).zip(zigzags.chunks_mut(64)) {
         if group.contains(&ESCAPE) {
@@ -146,9 +168,6 @@ fn put_escapes_back(symbols: &[u8], escapes: &[u8], bias: u16, zigzags: &mut [u1
                 *zigzag = u16::from_le_bytes(*escape).wrapping_add(bias);
             }
         }
-    }
-    if escapes.next().is_some() {
-        return Err(DecodeError::Malformed("escapes are left over"));
     }
     Ok(())
 }

@@ -6,18 +6,22 @@
 macro_rules! multiversion {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "each plane is one")]
         $vis fn $name($($arg: $ty),*) {
             #[inline(always)]
+            #[allow(clippy::too_many_arguments, reason = "each plane is one")]
             fn portable($($arg: $ty),*) $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,bmi1,bmi2,popcnt,lzcnt")]
+                #[allow(clippy::too_many_arguments, reason = "each plane is one")]
                 fn avx512($($arg: $ty),*) {
                     portable($($arg),*)
                 }
 
                 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+                #[allow(clippy::too_many_arguments, reason = "each plane is one")]
                 fn avx2($($arg: $ty),*) {
                     portable($($arg),*)
                 }

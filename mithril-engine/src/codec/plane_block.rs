@@ -13,7 +13,7 @@
 use super::bitmap;
 use super::entropy::{self, Histogram};
 use super::zstd_frame::Huffman;
-use super::{DecodeError, Decoded, put_u24, take, take_u8, take_u24};
+use super::{DecodeError, Decoded, put_u24, sized, take, take_u8, take_u24};
 
 mod kind {
     pub(super) const RAW: u8 = 0;
@@ -31,9 +31,6 @@ const HUFFMAN_LEAST_BYTES: usize = 64;
 /// A share of one value above which a bitmap is cheaper than a Huffman code, which would spend a bit on that value:
 /// `-log2(0.62)` is 0.69 bits.
 const SPARSE_SHARE: f64 = 0.62;
-
-/// Entropy in bits a byte of a sample above which the plane is not even counted.
-const RANDOM_BITS: f64 = 7.93;
 
 /// Entropy in bits a byte above which coding is not worth its time.
 const RAW_BITS: f64 = 7.92;
@@ -58,22 +55,19 @@ pub(super) fn encode(plane: &[u8], scratch: &mut BlockScratch, out: &mut Vec<u8>
 }
 
 fn encode_level(plane: &[u8], levels: &mut [Level], huffman: &mut Huffman, out: &mut Vec<u8>) {
-    if looks_random(plane) {
-        out.push(kind::RAW);
-        out.extend_from_slice(plane);
-        return;
-    }
-    let histogram = entropy::count(plane);
-    let (usual, usual_count) = entropy::most_frequent(&histogram);
     let start = out.len();
-    if plane.is_empty() || usual_count as usize == plane.len() {
-        out.extend_from_slice(&[kind::RUN, usual]);
+    // One pass that ends at the first other byte; the counting below is of a sample and cannot tell.
+    if plane.iter().all(|byte| *byte == plane[0]) {
+        out.extend_from_slice(&[kind::RUN, plane.first().copied().unwrap_or(0)]);
         return;
     }
-    if is_worth_coding(plane, &histogram) {
-        let sparse = f64::from(usual_count) > plane.len() as f64 * SPARSE_SHARE;
+    let sample = Sample::of(plane);
+    if sample.is_worth_coding() {
+        let (usual, share) = sample.most_frequent();
         match levels.split_first_mut() {
-            Some((level, deeper)) if sparse => encode_sparse(plane, usual, level, deeper, huffman, out),
+            Some((level, deeper)) if share > SPARSE_SHARE => {
+                encode_sparse(plane, usual, level, deeper, huffman, out);
+            }
             _ => {
                 out.push(kind::HUFFMAN);
                 put_u24(out, 0);
@@ -93,24 +87,38 @@ fn encode_level(plane: &[u8], levels: &mut [Level], huffman: &mut Huffman, out: 
     }
 }
 
-/// Whether a sample of a long plane says that coding would gain nothing: mantissa bits are counted for nothing else.
-fn looks_random(plane: &[u8]) -> bool {
-    const PIECES: usize = 32;
-    const PIECE_BYTES: usize = 256;
-    if plane.len() < 4 * PIECES * PIECE_BYTES {
-        return false;
-    }
-    let mut sample = [0; PIECES * PIECE_BYTES];
-    let stride = plane.len() / PIECES;
-    for (target, piece) in sample.chunks_exact_mut(PIECE_BYTES).zip(plane.chunks(stride)) {
-        target.copy_from_slice(&piece[..PIECE_BYTES]);
-    }
-    // A sample of this size looks 0.02 bits less random than it is.
-    entropy::bits(&entropy::count(&sample)) > sample.len() as f64 * RANDOM_BITS
+/// What a plane is made of, judged by some of it: the Huffman coder counts all of it anyway.
+struct Sample {
+    histogram: Histogram,
+    bytes: usize,
+    plane_bytes: usize,
 }
 
-fn is_worth_coding(plane: &[u8], histogram: &Histogram) -> bool {
-    plane.len() >= HUFFMAN_LEAST_BYTES && entropy::bits(histogram) < plane.len() as f64 * RAW_BITS
+impl Sample {
+    fn of(plane: &[u8]) -> Self {
+        const PIECES: usize = 32;
+        const PIECE_BYTES: usize = 256;
+        if plane.len() < 2 * PIECES * PIECE_BYTES {
+            return Self { histogram: entropy::count(plane), bytes: plane.len(), plane_bytes: plane.len() };
+        }
+        let mut sample = [0; PIECES * PIECE_BYTES];
+        let stride = plane.len() / PIECES;
+        for (target, piece) in sample.chunks_exact_mut(PIECE_BYTES).zip(plane.chunks(stride)) {
+            target.copy_from_slice(&piece[..PIECE_BYTES]);
+        }
+        Self { histogram: entropy::count(&sample), bytes: sample.len(), plane_bytes: plane.len() }
+    }
+
+    fn is_worth_coding(&self) -> bool {
+        self.plane_bytes >= HUFFMAN_LEAST_BYTES
+            && entropy::bits(&self.histogram) < self.bytes as f64 * RAW_BITS
+    }
+
+    /// The most frequent value and its share.
+    fn most_frequent(&self) -> (u8, f64) {
+        let (value, count) = entropy::most_frequent(&self.histogram);
+        (value, f64::from(count) / self.bytes as f64)
+    }
 }
 
 fn encode_sparse(
@@ -121,14 +129,14 @@ fn encode_sparse(
     huffman: &mut Huffman,
     out: &mut Vec<u8>,
 ) {
-    level.bitmap.resize(bitmap::bytes_for(plane.len()), 0);
-    level.packed.resize(plane.len() + 1, 0);
+    let bitmap = sized(&mut level.bitmap, bitmap::bytes_for(plane.len()));
+    let packed = sized(&mut level.packed, plane.len() + 1);
     let mut count = 0;
-    bitmap::pack8(plane, usual, &mut level.bitmap, &mut level.packed, &mut count);
+    bitmap::pack8(plane, usual, bitmap, packed, &mut count);
     out.extend_from_slice(&[kind::SPARSE, usual]);
     put_u24(out, count);
-    encode_level(&level.bitmap, deeper, huffman, out);
-    encode_level(&level.packed[..count], deeper, huffman, out);
+    encode_level(bitmap, deeper, huffman, out);
+    encode_level(&packed[..count], deeper, huffman, out);
 }
 
 /// Decodes one plane block from the front of `body`.
@@ -157,11 +165,11 @@ fn decode_level(
             if count > plane.len() {
                 return Err(DecodeError::Malformed("a bitmap marks more than there is"));
             }
-            level.bitmap.resize(bitmap::bytes_for(plane.len()), 0);
-            level.packed.resize(count, 0);
-            decode_level(body, &mut level.bitmap, deeper, huffman)?;
-            decode_level(body, &mut level.packed, deeper, huffman)?;
-            bitmap::unpack8(&level.bitmap, &level.packed, usual, plane)?;
+            let bitmap = sized(&mut level.bitmap, bitmap::bytes_for(plane.len()));
+            let packed = sized(&mut level.packed, count);
+            decode_level(body, bitmap, deeper, huffman)?;
+            decode_level(body, packed, deeper, huffman)?;
+            bitmap::unpack8(bitmap, packed, usual, plane)?;
         }
         _ => return Err(DecodeError::Malformed("unknown kind of plane block")),
     }

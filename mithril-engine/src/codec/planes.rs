@@ -20,6 +20,7 @@ macro_rules! width {
             use crate::codec::numeric::$module as number;
 
             #[inline(always)]
+            #[allow(clippy::too_many_arguments, reason = "each plane is one")]
             fn split<const CODE: u8>(raw: &[u8], base: &[u8], $($plane: &mut [u8]),*) {
                 let elements = raw.as_chunks::<{ number::WIDTH }>().0;
                 let count = elements.len();
@@ -64,6 +65,7 @@ macro_rules! width {
             use crate::codec::numeric::$module as number;
 
             #[inline(always)]
+            #[allow(clippy::too_many_arguments, reason = "each plane is one")]
             fn join<const CODE: u8>($($plane: &[u8],)* base: &[u8], out: &mut [u8]) {
                 let elements = out.as_chunks_mut::<{ number::WIDTH }>().0;
                 let count = elements.len();

@@ -110,26 +110,27 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
     let bases = base.map(|index| Bases::new(&packing.candidates[index]));
 
     let logical_bytes = source.size();
-    let mut stored_bytes = 0;
-    let mut extents = Vec::with_capacity(pieces.len());
-    let mut position = 0;
-    for window in pieces.chunks(WINDOW_PIECES) {
-        let encoded: Vec<Result<Encoded>> = packing
-            .pool
-            .install(|| window.par_iter().map(|piece| job.encode(piece, bases.as_ref())).collect());
-        for (piece, encoded) in window.iter().zip(encoded) {
-            let Encoded { id, len, body } = encoded?;
-            if piece.range.offset > position {
-                extents.push(Extent::Hole { len: piece.range.offset - position });
-            }
-            if let Body::New { bytes, base } = body {
-                stored_bytes += writer.put_chunk(id, len, &bytes, base)?;
-            }
-            extents.push(Extent::Chunk { id, len, element: piece.element });
-            position = piece.range.end();
+    let mut appended =
+        Appended { writer, extents: Vec::with_capacity(pieces.len()), stored_bytes: 0, position: 0 };
+    // While one window is encoded, the one before it is appended.
+    let mut windows = pieces.chunks(WINDOW_PIECES);
+    let mut before = None;
+    loop {
+        let next = windows.next();
+        if next.is_none() && before.is_none() {
+            break;
         }
-        (packing.progress)(position, stored_bytes);
+        let (encoded, result) = packing.pool.install(|| {
+            rayon::join(
+                || next.map(|window| (window, job.encode_window(window, bases.as_ref()))),
+                || before.take().map_or(Ok(()), |(window, encoded)| appended.append(window, encoded)),
+            )
+        });
+        result?;
+        (packing.progress)(appended.position, appended.stored_bytes);
+        before = encoded;
     }
+    let Appended { writer, mut extents, stored_bytes, position } = appended;
     if logical_bytes > position {
         extents.push(Extent::Hole { len: logical_bytes - position });
     }
@@ -141,6 +142,32 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
     debug_assert_eq!(manifest.file_len(), logical_bytes);
     let (manifest, added) = writer.put_manifest(&manifest)?;
     Ok(Outcome::Packed(Packed { manifest, logical_bytes, stored_bytes: stored_bytes + added, base }))
+}
+
+/// What has gone to the packs so far.
+struct Appended<'a, 'b> {
+    writer: &'a mut PackWriter<'b>,
+    extents: Vec<Extent>,
+    stored_bytes: u64,
+    /// End of the last piece in the file.
+    position: u64,
+}
+
+impl Appended<'_, '_> {
+    fn append(&mut self, window: &[Piece], encoded: Vec<Result<Encoded>>) -> Result<()> {
+        for (piece, encoded) in window.iter().zip(encoded) {
+            let Encoded { id, len, body } = encoded?;
+            if piece.range.offset > self.position {
+                self.extents.push(Extent::Hole { len: piece.range.offset - self.position });
+            }
+            if let Body::New { bytes, base } = body {
+                self.stored_bytes += self.writer.put_chunk(id, len, &bytes, base)?;
+            }
+            self.extents.push(Extent::Chunk { id, len, element: piece.element });
+            self.position = piece.range.end();
+        }
+        Ok(())
+    }
 }
 
 /// The ranges of the source that are no holes.
@@ -259,6 +286,11 @@ impl Job<'_> {
             best.1 = trial(None)?;
         }
         Ok((best.0, best.1 as f64 <= raw as f64 * WORTHWHILE_SHARE))
+    }
+
+    /// Encodes the pieces of a window in parallel.
+    fn encode_window(&self, window: &[Piece], bases: Option<&Bases>) -> Vec<Result<Encoded>> {
+        window.par_iter().map(|piece| self.encode(piece, bases)).collect()
     }
 
     /// Encodes one piece and proves that it can be read back.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::ChunkCache;
+use crate::codec;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Extent, Manifest};
 use crate::id::ManifestId;
@@ -22,6 +23,14 @@ const CURSOR_SLACK_BYTES: u64 = 4 << 20;
 
 /// Reads in a row after which a cursor is believed.
 const CURSOR_TRUST: u32 = 2;
+
+/// How many times further ahead than it is decoded the store is read from its disk.
+const DISK_AHEAD: u64 = 4;
+
+thread_local! {
+    /// Where a read that spans chunks is put together, kept by each thread that answers reads.
+    static ASSEMBLED: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
 
 /// A packed file, open for reading. Shared by all its readers.
 #[derive(Debug)]
@@ -115,9 +124,12 @@ impl PackedFile {
             let start = self.offsets[extents.start];
             return Ok(sink(slice(plaintext.bytes(), offset - start, end - start)?));
         }
-        let mut buffer = vec![0; to_usize(end - offset)?];
-        self.fill(extents, offset, &mut buffer)?;
-        Ok(sink(&buffer))
+        let len = to_usize(end - offset)?;
+        ASSEMBLED.with_borrow_mut(|buffer| {
+            let buffer = codec::sized(buffer, len);
+            self.fill(extents, offset, buffer)?;
+            Ok(sink(buffer))
+        })
     }
 
     /// Fills `buffer` from `offset`; all of it must lie in the file.
@@ -175,6 +187,17 @@ impl PackedFile {
     fn look_ahead(self: &Arc<Self>, offset: u64, end: u64) {
         let Some(ahead) = &self.ahead else { return };
         let Some(wanted) = self.follow(offset, end, ahead.bytes) else { return };
+        // Disks are asked further ahead than chunks are decoded.
+        let far = wanted.end().saturating_add(ahead.bytes * (DISK_AHEAD - 1)).min(self.len());
+        let from = if wanted.offset == end { wanted.offset } else { far.saturating_sub(wanted.len) };
+        if from < far {
+            self.cache.store().will_need(self.extents_in(from, far).filter_map(
+                |i| match self.manifest.extents[i] {
+                    Extent::Chunk { id, .. } if !self.cache.holds(&id) => Some(id),
+                    _ => None,
+                },
+            ));
+        }
         for index in self.extents_in(wanted.offset, wanted.end()) {
             let Extent::Chunk { id, len, .. } = self.manifest.extents[index] else { continue };
             if !self.cache.holds(&id) {

@@ -135,6 +135,12 @@ impl Store {
         reader::read_chunk(self, id, scratch, out)
     }
 
+    /// Tells the system that these chunks will be read soon, with the bases under them. Chunks that are not there are
+    /// passed over.
+    pub fn will_need(&self, ids: impl IntoIterator<Item = ChunkId>) {
+        reader::will_need(self, ids);
+    }
+
     /// The names of all manifests.
     pub fn manifests(&self) -> Vec<ManifestId> {
         self.catalog().manifests().collect()

@@ -44,10 +44,23 @@ pub(super) fn read_chunk(
     }
 }
 
+/// Asks the system to read ahead; only a hint, so nothing of it is an error.
+pub(super) fn will_need(store: &Store, ids: impl IntoIterator<Item = ChunkId>) {
+    for id in ids {
+        for Link { location, pack, .. } in chain_of(store, &id).unwrap_or_default() {
+            if let Ok(file) = store.pack(pack) {
+                let len = std::num::NonZeroU64::new(u64::from(location.stored_len));
+                let _ = rustix::fs::fadvise(&*file, location.offset, len, rustix::fs::Advice::WillNeed);
+            }
+        }
+    }
+}
+
 /// Decodes from the lowest base up. Bases are not checked against their names: the last digest covers them all.
 fn read_chain(store: &Store, id: &ChunkId, scratch: &mut ReadScratch, out: &mut [u8]) -> Result<()> {
     let chain = chain_of(store, id)?;
     let ReadScratch { codec, encoded, bases: [below, current] } = scratch;
+    let mut below_len = 0;
     for (position, link) in chain.iter().enumerate().rev() {
         let is_last = position == 0;
         let raw_len = link.location.raw_len as usize;
@@ -60,15 +73,15 @@ fn read_chain(store: &Store, id: &ChunkId, scratch: &mut ReadScratch, out: &mut 
             }
             out
         } else {
-            current.resize(raw_len, 0);
-            current
+            codec::sized(current, raw_len)
         };
-        read_blob(store, link.pack, &link.location, encoded)?;
-        let base = link.location.base.is_some().then_some(below.as_slice());
+        let encoded = read_blob(store, link.pack, &link.location, encoded)?;
+        let base = link.location.base.is_some().then(|| &below[..below_len]);
         codec::decode(encoded, base, codec, target)
             .map_err(|e| Error::corrupt(format!("chunk {} in pack {}", link.id, link.pack), e.to_string()))?;
         if !is_last {
             std::mem::swap(below, current);
+            below_len = raw_len;
         }
     }
     if ChunkId::of(out) != *id {
@@ -99,12 +112,13 @@ fn chain_of(store: &Store, id: &ChunkId) -> Result<Vec<Link>> {
 }
 
 /// The bytes of a blob as they are in its pack.
-fn read_blob(store: &Store, pack: PackId, location: &Location, out: &mut Vec<u8>) -> Result<()> {
-    out.resize(location.stored_len as usize, 0);
+fn read_blob<'a>(store: &Store, pack: PackId, location: &Location, out: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    let out = codec::sized(out, location.stored_len as usize);
     store.pack(pack)?.read_exact_at(out, location.offset).map_err(|e| match e.kind() {
         std::io::ErrorKind::UnexpectedEof => Error::corrupt(format!("pack {pack}"), "it was cut short"),
         _ => Error::io("read", format!("packs/{pack}"), e),
-    })
+    })?;
+    Ok(out)
 }
 
 pub(super) fn read_manifest(store: &Store, id: &ManifestId) -> Result<Manifest> {
@@ -116,7 +130,7 @@ pub(super) fn read_manifest(store: &Store, id: &ManifestId) -> Result<Manifest> 
             (location, catalog.pack_of(&location)?)
         };
         let mut bytes = Vec::new();
-        match read_blob(store, pack, &location, &mut bytes) {
+        match read_blob(store, pack, &location, &mut bytes).map(drop) {
             Ok(()) => break (location, bytes),
             Err(Error::NotFound { .. }) if tries < MOVES => tries += 1,
             Err(error) => return Err(error),

@@ -52,7 +52,7 @@ pub(super) fn encode(
         let numbers = if sparse { &packed[..coded] } else { &zigzags[..] };
         let symbols = &mut symbols[..coded];
         to_symbols(numbers, u16::from(sparse), symbols);
-        put_escapes(numbers, u16::from(sparse), symbols, out);
+        put_escapes(numbers, u16::from(sparse), symbols, &mut scratch.escapes, out);
         if sparse {
             plane_block::encode(marks, &mut scratch.blocks, out);
         }
@@ -71,35 +71,32 @@ multiversion! {
 }
 
 multiversion! {
-    /// How many symbols stand for an escape.
-    fn count_escapes(symbols: &[u8], count: &mut usize) {
-        // Sums of a byte each, for as many as a byte can count, so that whole vectors are compared.
-        *count = symbols
-            .chunks(255)
-            .map(|group| usize::from(group.iter().map(|symbol| u8::from(*symbol == ESCAPE)).sum::<u8>()))
-            .sum();
+    /// Where the symbols are that stand for an escape. Plain loops: a closure would not be compiled with the vectors.
+    fn find_escapes(symbols: &[u8], found: &mut Vec<usize>) {
+        found.clear();
+        for (group_index, group) in symbols.chunks(64).enumerate() {
+            let mut any = 0;
+            for symbol in group {
+                any |= u8::from(*symbol == ESCAPE);
+            }
+            if any != 0 {
+                for (i, symbol) in group.iter().enumerate() {
+                    if *symbol == ESCAPE {
+                        found.push(group_index * 64 + i);
+                    }
+                }
+            }
+        }
     }
 }
 
 /// Appends the numbers that symbols cannot hold, and how many they are.
-fn put_escapes(zigzags: &[u16], bias: u16, symbols: &[u8], out: &mut Vec<u8>) {
-    let at = out.len();
-    put_u24(out, 0);
-    let mut escapes = 0usize;
-    let mut expected = 0;
-    count_escapes(symbols, &mut expected);
-    if expected == 0 {
-        return;
+fn put_escapes(zigzags: &[u16], bias: u16, symbols: &[u8], found: &mut Vec<usize>, out: &mut Vec<u8>) {
+    find_escapes(symbols, found);
+    put_u24(out, found.len());
+    for &place in found.iter() {
+        out.extend_from_slice(&zigzags[place].wrapping_sub(bias).to_le_bytes());
     }
-    for (group, numbers) in symbols.chunks(64).zip(zigzags.chunks(64)) {
-        if group.contains(&ESCAPE) {
-            for (_, zigzag) in group.iter().zip(numbers).filter(|(symbol, _)| **symbol == ESCAPE) {
-                out.extend_from_slice(&zigzag.wrapping_sub(bias).to_le_bytes());
-                escapes += 1;
-            }
-        }
-    }
-    out[at..at + 3].copy_from_slice(&escapes.to_le_bytes()[..3]);
 }
 
 /// Decodes what `encode` wrote; `base` has the length of `out`.
@@ -131,7 +128,7 @@ pub(super) fn decode(mut body: &[u8], base: &[u8], scratch: &mut Scratch, out: &
         let zigzags = &mut zigzags[..count];
         let target = if sparse { &mut packed[..coded] } else { &mut zigzags[..coded] };
         from_symbols(symbols, u16::from(sparse), target);
-        put_escapes_back(symbols, escapes, u16::from(sparse), target)?;
+        put_escapes_back(symbols, escapes, u16::from(sparse), &mut scratch.escapes, target)?;
         if sparse {
             bitmap::unpack16(marks, packed, coded, 0, zigzags)?;
         }
@@ -151,23 +148,20 @@ multiversion! {
     }
 }
 
-fn put_escapes_back(symbols: &[u8], escapes: &[u8], bias: u16, zigzags: &mut [u16]) -> Decoded<()> {
-    let mut expected = 0;
-    count_escapes(symbols, &mut expected);
-    if 2 * expected != escapes.len() {
+fn put_escapes_back(
+    symbols: &[u8],
+    escapes: &[u8],
+    bias: u16,
+    found: &mut Vec<usize>,
+    zigzags: &mut [u16],
+) -> Decoded<()> {
+    find_escapes(symbols, found);
+    let escapes = escapes.as_chunks::<2>().0;
+    if found.len() != escapes.len() {
         return Err(DecodeError::Malformed("symbols and escapes do not match"));
     }
-    if expected == 0 {
-        return Ok(());
-    }
-    let mut escapes = escapes.as_chunks::<2>().0.iter();
-    for (group, numbers) in symbols.chunks(64).zip(zigzags.chunks_mut(64)) {
-        if group.contains(&ESCAPE) {
-            for (_, zigzag) in group.iter().zip(numbers).filter(|(symbol, _)| **symbol == ESCAPE) {
-                let escape = escapes.next().ok_or(DecodeError::Malformed("an escape is missing"))?;
-                *zigzag = u16::from_le_bytes(*escape).wrapping_add(bias);
-            }
-        }
+    for (&place, escape) in found.iter().zip(escapes) {
+        zigzags[place] = u16::from_le_bytes(*escape).wrapping_add(bias);
     }
     Ok(())
 }

@@ -46,6 +46,8 @@ pub struct Scratch {
     planes: Vec<u8>,
     /// Elements of a block after the transform.
     elements: Vec<u16>,
+    /// Places of a block that have an escape.
+    escapes: Vec<usize>,
     blocks: plane_block::BlockScratch,
     zstd: ZstdScratch,
 }

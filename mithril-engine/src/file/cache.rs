@@ -32,6 +32,17 @@ struct Entries {
     spare: Vec<Vec<u8>>,
 }
 
+impl Entries {
+    /// Keeps the buffer of a chunk that nobody reads any more.
+    fn keep_buffer(&mut self, slot: Slot) {
+        if self.spare.len() < SPARE_BUFFERS
+            && let Some(Some(buffer)) = Arc::into_inner(slot).and_then(OnceLock::into_inner)
+        {
+            self.spare.push(buffer);
+        }
+    }
+}
+
 /// A cache of decoded chunks over one store. Shared by all threads.
 #[derive(Debug)]
 pub struct ChunkCache {
@@ -42,7 +53,7 @@ pub struct ChunkCache {
 }
 
 /// Evicted buffers that are kept for reuse.
-const SPARE_BUFFERS: usize = 8;
+const SPARE_BUFFERS: usize = 16;
 
 impl ChunkCache {
     /// A cache that keeps up to `budget_bytes` of plaintext (one chunk is kept even if it is larger).
@@ -113,13 +124,18 @@ impl ChunkCache {
         while entries.bytes > self.budget_bytes && entries.slots.len() > 1 {
             let Some((_, (old, old_len))) = entries.slots.pop_lru() else { break };
             entries.bytes -= old_len;
-            if entries.spare.len() < SPARE_BUFFERS
-                && let Some(Some(buffer)) = Arc::into_inner(old).and_then(OnceLock::into_inner)
-            {
-                entries.spare.push(buffer);
-            }
+            entries.keep_buffer(old);
         }
         slot
+    }
+
+    /// Drops a chunk that its reader is done with, and keeps its buffer for the next one.
+    pub fn give_back(&self, id: &ChunkId) {
+        let mut entries = self.lock();
+        if let Some((slot, len)) = entries.slots.pop(id) {
+            entries.bytes -= len;
+            entries.keep_buffer(slot);
+        }
     }
 
     fn remove(&self, id: &ChunkId, slot: &Slot) {

@@ -21,6 +21,9 @@ const CURSORS: usize = 8;
 /// read-ahead window in any order.
 const CURSOR_SLACK_BYTES: u64 = 4 << 20;
 
+/// How far behind a cursor chunks are kept: reads that come late still find theirs.
+const BEHIND_BYTES: u64 = 4 << 20;
+
 /// Reads in a row after which a cursor is believed.
 const CURSOR_TRUST: u32 = 2;
 
@@ -59,8 +62,18 @@ struct Cursor {
     next: u64,
     /// Up to where chunks were asked for.
     scheduled: u64,
+    /// Up to where chunks were given back.
+    consumed: u64,
     hits: u32,
     used: u64,
+}
+
+/// What a cursor's move means.
+struct Moved {
+    /// To be decoded ahead.
+    wanted: ByteRange,
+    /// Read, and not needed any more.
+    consumed: ByteRange,
 }
 
 impl PackedFile {
@@ -186,7 +199,17 @@ impl PackedFile {
     /// Follows the reader and asks for what it will want next.
     fn look_ahead(self: &Arc<Self>, offset: u64, end: u64) {
         let Some(ahead) = &self.ahead else { return };
-        let Some(wanted) = self.follow(offset, end, ahead.bytes) else { return };
+        let Some(Moved { wanted, consumed }) = self.follow(offset, end, ahead.bytes) else { return };
+        // The kernel has cached what was read: its buffers serve the chunks to come, while they are still in the
+        // processor's caches.
+        for index in self.whole_extents_in(consumed) {
+            if let Extent::Chunk { id, .. } = self.manifest.extents[index] {
+                self.cache.give_back(&id);
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
         // Disks are asked further ahead than chunks are decoded.
         let far = wanted.end().saturating_add(ahead.bytes * (DISK_AHEAD - 1)).min(self.len());
         let from = if wanted.offset == end { wanted.offset } else { far.saturating_sub(wanted.len) };
@@ -208,8 +231,14 @@ impl PackedFile {
         }
     }
 
-    /// Moves the cursor that this read belongs to; returns the range to ask for, if any.
-    fn follow(&self, offset: u64, end: u64, ahead_bytes: u64) -> Option<ByteRange> {
+    /// The extents that end in a range.
+    fn whole_extents_in(&self, range: ByteRange) -> Range<usize> {
+        let ends_before = |position: u64| self.offsets[1..].partition_point(|&end| end <= position);
+        ends_before(range.offset)..ends_before(range.end())
+    }
+
+    /// Moves the cursor that this read belongs to; returns what to ask for and what to give back, if it is believed.
+    fn follow(&self, offset: u64, end: u64, ahead_bytes: u64) -> Option<Moved> {
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         let now = cursors.iter().map(|cursor| cursor.used).max().unwrap_or(0) + 1;
         let near = |cursor: &&mut Cursor| cursor.next.abs_diff(offset) <= CURSOR_SLACK_BYTES;
@@ -219,7 +248,7 @@ impl PackedFile {
             {
                 cursors.swap_remove(oldest);
             }
-            cursors.push(Cursor { next: end, scheduled: end, hits: 1, used: now });
+            cursors.push(Cursor { next: end, scheduled: end, consumed: offset, hits: 1, used: now });
             return None;
         };
         cursor.hits = cursor.hits.saturating_add(1);
@@ -230,10 +259,12 @@ impl PackedFile {
         }
         let target = cursor.next.saturating_add(ahead_bytes).min(self.len());
         let from = cursor.scheduled.max(cursor.next);
-        (target > from).then(|| {
-            cursor.scheduled = target;
-            ByteRange { offset: from, len: target - from }
-        })
+        let wanted = ByteRange { offset: from, len: target.saturating_sub(from) };
+        cursor.scheduled = cursor.scheduled.max(target);
+        let behind = cursor.next.saturating_sub(BEHIND_BYTES).max(cursor.consumed);
+        let consumed = ByteRange { offset: cursor.consumed, len: behind - cursor.consumed };
+        cursor.consumed = behind;
+        Some(Moved { wanted, consumed })
     }
 }
 

@@ -1,1 +1,72 @@
-//! Helpers of the end-to-end tests: a scratch directory with a mount that is always taken down.
+//! Helpers of the end-to-end tests: a scratch directory with a mount that is always taken down, and data that looks
+//! like training.
+
+pub mod data;
+pub mod mount;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Whether tests that cannot run fail instead of saying so.
+fn is_ci() -> bool {
+    std::env::var_os("MITHRIL_CI").is_some_and(|value| value == "1")
+}
+
+/// How many rounds the long tests have: `normal`, or ten times as many under `scripts/torture.sh`.
+pub fn rounds(normal: usize) -> usize {
+    if std::env::var_os("MITHRIL_TORTURE").is_some() { normal * 10 } else { normal }
+}
+
+/// Says loudly that a test cannot run here; under `MITHRIL_CI=1`, fails. Returns `condition`.
+///
+/// # Panics
+/// In CI, if the condition does not hold.
+pub fn can_run(condition: bool, reason: &str) -> bool {
+    if !condition {
+        assert!(!is_ci(), "this test cannot run here, and CI wants it: {reason}");
+        eprintln!("\n*** NOT TESTED: {reason} ***\n");
+    }
+    condition
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The `mithril-fs` executable: `$MITHRIL_FS_BIN`, or the one beside the test, built if it is missing.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn executable() -> PathBuf {
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    if let Some(path) = std::env::var_os("MITHRIL_FS_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its executable");
+    let path = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("it lies in target/debug/deps")
+        .join("mithril-fs");
+    BUILT.call_once(|| {
+        // Cheap if nothing changed; without it, a test would run against yesterday's daemon.
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo).args(["build", "--quiet", "-p", "mithril-fs"]).status();
+        assert!(status.is_ok_and(|status| status.success()), "mithril-fs cannot be built");
+    });
+    path
+}
+
+/// Compiles a C program of `tests/c` once and returns its path.
+///
+/// # Panics
+/// If it cannot be compiled.
+pub fn c_program(name: &str) -> PathBuf {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(format!("{name}.c"));
+    let folder = tempfile::tempdir().expect("a temporary directory").keep();
+    let program = folder.join(name);
+    let status = Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(&source).arg("-ldl").status();
+    assert!(status.is_ok_and(|status| status.success()), "{} cannot be compiled", source.display());
+    program
+}

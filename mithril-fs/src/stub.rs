@@ -29,8 +29,55 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// The name of the attribute that keeps a file plain.
+    const fn keep_plain_name(self) -> &'static str {
+        match self {
+            Namespace::Trusted => "trusted.mithril.plain",
+            Namespace::User => "user.mithril.plain",
+        }
+    }
+}
+
 /// Attribute names that the mount hides and refuses.
-pub const RESERVED_NAMES: [&[u8]; 2] = [b"trusted.mithril", b"user.mithril"];
+pub const RESERVED_NAMES: [&[u8]; 4] =
+    [b"trusted.mithril", b"user.mithril", b"trusted.mithril.plain", b"user.mithril.plain"];
+
+/// A file that somebody unpacked: it stays plain while it has this size and modification time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeepPlain {
+    /// Bytes.
+    pub size: u64,
+    /// Modification time in ns since 1970.
+    pub mtime_ns: i64,
+}
+
+impl KeepPlain {
+    /// Reads the attribute of the file at `path`; `None` if there is none, or none that is understood.
+    pub fn read(path: &str, namespace: Namespace) -> Option<Self> {
+        let mut value = [0; 17];
+        let len = rustix::fs::getxattr(path, namespace.keep_plain_name(), &mut value[..]).ok()?;
+        let (size, mtime) = value[..len].split_first_chunk::<8>()?;
+        Some(Self { size: u64::from_le_bytes(*size), mtime_ns: i64::from_le_bytes(mtime.try_into().ok()?) })
+    }
+
+    /// Sets the attribute.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn write(&self, path: &str, namespace: Namespace) -> io::Result<()> {
+        let mut value = [0; 16];
+        value[..8].copy_from_slice(&self.size.to_le_bytes());
+        value[8..].copy_from_slice(&self.mtime_ns.to_le_bytes());
+        Ok(rustix::fs::setxattr(path, namespace.keep_plain_name(), &value, XattrFlags::empty())?)
+    }
+
+    /// Removes the attribute; none is no error.
+    pub fn remove(path: &str, namespace: Namespace) {
+        // Left over, it names a size and time that the file does not have any more.
+        let _ = rustix::fs::removexattr(path, namespace.keep_plain_name());
+    }
+}
 
 /// Version of the attribute's layout.
 const VERSION: u64 = 1;

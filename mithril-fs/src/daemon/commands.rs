@@ -55,7 +55,7 @@ impl Daemon {
         let (node, _) = self.overlay.nodes.pin(lower::locate_path(&self.root, path)?)?;
         let result = self.overlay.unpack_idle_or_open(&node).and_then(|()| node.stat());
         if let (Ok(stat), Some(packer)) = (&result, packer) {
-            packer.keep_plain(stat);
+            packer.keep_plain(&node, stat);
         }
         self.overlay.nodes.unpin(node);
         result.map(drop)
@@ -128,7 +128,7 @@ impl Backend for Daemon {
     fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
         let packer = self.packer()?;
         for found in self.files(path)?.into_iter().filter(|found| found.state == State::Plain) {
-            packer.forget_verdict(&found.stat);
+            packer.forget_verdict(&found.path, &found.stat);
             packer.offer(found.path, &found.stat, std::time::Duration::ZERO);
         }
         Ok(packer.drain(path.as_path(), &mut |now| progress(now).is_continue()))

@@ -117,9 +117,10 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Whether a mount's daemon is gone.
+/// Whether a mount's daemon is gone. Opened, since attributes may be cached for a while.
 pub fn is_dead(mountpoint: &Path) -> bool {
-    std::fs::metadata(mountpoint).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    let gone = |error: io::Error| matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED));
+    std::fs::File::open(mountpoint).is_err_and(gone)
 }
 
 /// What a mount of `directory` shows as its source. `fusermount3` takes options apart at commas.

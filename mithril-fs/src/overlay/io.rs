@@ -143,10 +143,17 @@ pub(crate) fn drop_special_bits(node: &Node) -> Result<()> {
     if mode != stat.st_mode & 0o7777 {
         rustix::fs::chmod(lower::proc_path(&node.fd), rustix::fs::Mode::from_raw_mode(mode))?;
     }
-    match rustix::fs::removexattr(lower::proc_path(&node.fd), c"security.capability") {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-        Err(error) => Err(error),
+    if has_capabilities(node) {
+        rustix::fs::removexattr(lower::proc_path(&node.fd), c"security.capability")?;
     }
+    Ok(())
+}
+
+/// Whether a program gives capabilities to whoever runs it.
+pub(crate) fn has_capabilities(node: &Node) -> bool {
+    let mut none = [0; 0];
+    let len = rustix::fs::getxattr(lower::proc_path(&node.fd), c"security.capability", &mut none[..]);
+    matches!(len, Ok(1..))
 }
 
 fn read_fully(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {

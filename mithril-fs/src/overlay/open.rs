@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Mode as Permissions, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
 use super::handle::{FileHandle, HandleId};
+use super::io::has_capabilities;
 use super::node::{Backing, Content, Handles, Node, NodeId};
 use super::state::Mode;
 use super::{Counters, Overlay, STORE_DIR, lower};
@@ -140,9 +141,7 @@ impl Overlay {
             return true;
         }
         let special = node.stat().is_ok_and(|stat| stat.st_mode & 0o6000 != 0);
-        let mut none = [0; 0];
-        let capable = rustix::fs::getxattr(lower::proc_path(&node.fd), c"security.capability", &mut none[..]);
-        !special && !matches!(capable, Ok(1..))
+        !special && !has_capabilities(node)
     }
 
     /// Finds out where the bytes of an idle file are. Call with the handles locked.

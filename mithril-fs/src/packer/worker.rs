@@ -20,7 +20,7 @@ use crate::control::protocol::{PackReport, Progress, RelPath};
 use crate::overlay::node::Node;
 use crate::overlay::transition::{Fingerprint, Refusal};
 use crate::overlay::{Overlay, lower};
-use crate::stub::{self, Namespace};
+use crate::stub::{self, KeepPlain, Namespace};
 
 /// After how long a file that is in use, mapped or failed is tried again; doubled each time, up to the limit.
 const RETRY_AFTER: Duration = Duration::from_secs(15);
@@ -155,14 +155,38 @@ impl Packer {
         self.queue.active()
     }
 
-    /// Leaves a file plain until it changes.
-    pub(crate) fn keep_plain(&self, stat: &Stat) {
+    /// Leaves a file plain until it changes, over mounts too: somebody unpacked it.
+    pub(crate) fn keep_plain(&self, node: &Node, stat: &Stat) {
+        let keep =
+            KeepPlain { size: u64::try_from(stat.st_size).unwrap_or(0), mtime_ns: lower::mtime_ns(stat) };
+        if let Err(error) = keep.write(&lower::proc_path(&node.fd), self.parts.namespace) {
+            tracing::warn!(%error, "cannot note that a file is to stay plain");
+        }
+    }
+
+    /// Whether somebody unpacked the file, as it is.
+    fn is_kept_plain(&self, node: &Node, stat: &Stat) -> bool {
+        let path = lower::proc_path(&node.fd);
+        let Some(keep) = KeepPlain::read(&path, self.parts.namespace) else { return false };
+        let holds =
+            keep.size == u64::try_from(stat.st_size).unwrap_or(0) && keep.mtime_ns == lower::mtime_ns(stat);
+        if !holds {
+            KeepPlain::remove(&path, self.parts.namespace);
+        }
+        holds
+    }
+
+    /// Does not try a file again until it changes.
+    fn remember_verdict(&self, stat: &Stat) {
         let verdict = (u64::try_from(stat.st_size).unwrap_or(0), lower::mtime_ns(stat));
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).put(stat.st_ino, verdict);
     }
 
     /// Forgets what was decided about a file, since somebody asks for it.
-    pub(crate) fn forget_verdict(&self, stat: &Stat) {
+    pub(crate) fn forget_verdict(&self, path: &Path, stat: &Stat) {
+        if let Ok(fd) = lower::locate_path(&self.parts.overlay.nodes.root().fd, path) {
+            KeepPlain::remove(&lower::proc_path(&fd), self.parts.namespace);
+        }
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).pop(&stat.st_ino);
     }
 
@@ -243,7 +267,7 @@ impl Packer {
             }
             Ok(Done::Nothing) => self.left(&path, None),
             Ok(Done::NotWorthwhile) => {
-                self.keep_plain(&stat);
+                self.remember_verdict(&stat);
                 self.left(&path, Some(INCOMPRESSIBLE.to_owned()));
             }
             Ok(Done::Refused(Refusal::Changed)) => {
@@ -292,6 +316,7 @@ impl Packer {
             || size < PACK_MIN_BYTES
             || stat.st_nlink == 0
             || self.is_packed(node)
+            || self.is_kept_plain(node, stat)
         {
             return Ok(Done::Nothing);
         }

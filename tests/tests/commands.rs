@@ -1,0 +1,232 @@
+//! The commands: what they refuse, what they say, how they end.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mithril_tests::data::Weights;
+use mithril_tests::mount::{Mount, text};
+use mithril_tests::{can_run, executable, is_root};
+
+#[test]
+fn a_directory_is_mounted_once() {
+    let mut mount = Mount::new(&[]);
+    let second = mount.command(&["mount", "."]);
+    assert_eq!(second.status.code(), Some(4));
+    assert!(text(&second).contains("umount"), "{}", text(&second));
+    // At another mount point the lock of the directory speaks, and names the process.
+    mount.unmount();
+    let elsewhere = tempfile::tempdir_in("/var/tmp").unwrap();
+    let elsewhere = elsewhere.path().to_str().unwrap();
+    assert!(mount.command(&["mount", ".", elsewhere]).status.success());
+    fs::write(format!("{elsewhere}/file"), b"through the mount").unwrap();
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"through the mount");
+    let refused = mount.command(&["mount", "."]);
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused));
+    assert!(text(&refused).contains("process "), "{}", text(&refused));
+    assert!(mount.command(&["umount", elsewhere]).status.success());
+}
+
+#[test]
+fn unmounting_keeps_what_is_queued_and_the_next_mount_goes_on() {
+    let mut mount = Mount::new(&[]);
+    let bytes = Weights::new(200_000, 1).bf16_file();
+    fs::write(mount.join("queued.safetensors"), &bytes).unwrap();
+    let started = Instant::now();
+    let said = mount.run(&["umount", "."]);
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(said.contains("queued.safetensors"), "{said}");
+    mount.mount();
+    assert_eq!(mount.status()["queued_files"].as_u64().map(|queued| queued <= 1), Some(true));
+    mount.sync();
+    assert!(mount.is_packed("queued.safetensors"));
+    fs::write(mount.join("drained.safetensors"), &bytes).unwrap();
+    let said = mount.run(&["umount", ".", "--drain"]);
+    assert!(!said.contains("drained"), "{said}");
+    mount.mount();
+    assert!(mount.is_packed("drained.safetensors"));
+}
+
+#[test]
+fn a_busy_mount_is_refused_with_its_user_unless_lazy() {
+    let mount = Mount::new(&[]);
+    fs::write(mount.join("file"), b"x").unwrap();
+    let mut holder = Command::new("sleep").arg("60").current_dir(mount.path()).spawn().unwrap();
+    let busy = mount.command(&["umount", "."]);
+    assert_eq!(busy.status.code(), Some(6), "{}", text(&busy));
+    assert!(text(&busy).contains("sleep"), "{}", text(&busy));
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"x", "it still serves");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
+fn signals_unmount() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let mount = Mount::unmounted(&[]);
+        let mut child = Command::new(executable())
+            .args(["mount", "--foreground"])
+            .arg(mount.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !mount.command(&["status", "."]).status.success() {
+            assert!(Instant::now() < deadline, "it does not come up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        fs::write(mount.join("file"), b"kept").unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, signal).unwrap();
+        let started = Instant::now();
+        assert!(child.wait().unwrap().success());
+        assert!(started.elapsed() < Duration::from_secs(10));
+        assert_eq!(fs::read(mount.lower("file")).unwrap(), b"kept");
+    }
+}
+
+#[test]
+fn the_commands_work_without_a_mount() {
+    let mut mount = Mount::new(&[]);
+    let bytes = Weights::new(200_000, 2).fp32_file();
+    fs::write(mount.join("w.safetensors"), &bytes).unwrap();
+    mount.sync();
+    let through = mount.command(&["cat", "./w.safetensors"]);
+    assert!(through.stdout == bytes, "cat on the mount");
+    mount.unmount();
+    let without = mount.command(&["cat", "./w.safetensors"]);
+    assert!(without.stdout == bytes, "cat without a mount: {}", String::from_utf8_lossy(&without.stderr));
+    assert!(mount.run(&["ls", "."]).contains("packed"));
+    assert!(mount.run(&["status", "."]).contains("1 files"));
+    mount.run(&["verify", "."]);
+    mount.run(&["gc", "."]);
+    for arguments in [&["sync", "."][..], &["pack", "./w.safetensors"], &["unpack", "."], &["umount", "."]] {
+        let refused = mount.command(arguments);
+        assert_eq!(refused.status.code(), Some(3), "{arguments:?}: {}", text(&refused));
+    }
+    mount.mount();
+    assert!(fs::read(mount.join("w.safetensors")).unwrap() == bytes);
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| Command::new(executable()).args(arguments).output().unwrap();
+    let path = dir.path().to_str().unwrap();
+    for (arguments, code, hint) in [
+        (&["status", path][..], 3, "mithril-fs mount"),
+        (&["mount", "/nonexistent/directory"], 1, "/nonexistent/directory"),
+        (&["frobnicate"], 2, "Usage"),
+        (&["mount"], 2, "DIRECTORY"),
+        (&["cat", path], 3, "mount"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output));
+        assert!(text(&output).contains(hint), "{arguments:?}: {}", text(&output));
+    }
+}
+
+#[test]
+fn a_dead_mount_is_healed_by_the_next_one() {
+    let mut mount = Mount::new(&[]);
+    let bytes = Weights::new(200_000, 3).bf16_file();
+    fs::write(mount.join("w.safetensors"), &bytes).unwrap();
+    mount.sync();
+    let daemon = mount.daemon();
+    mount.kill(daemon);
+    assert!(fs::read(mount.join("w.safetensors")).is_err(), "the mount is dead");
+    mount.mount();
+    assert!(fs::read(mount.join("w.safetensors")).unwrap() == bytes);
+}
+
+#[test]
+fn unpacked_files_stay_plain_until_they_change() {
+    let mut mount = Mount::new(&["--settle", "0"]);
+    let bytes = Weights::new(200_000, 4).bf16_file();
+    fs::write(mount.join("w.safetensors"), &bytes).unwrap();
+    mount.sync();
+    mount.run(&["unpack", "./w.safetensors"]);
+    assert!(!mount.is_packed("w.safetensors"));
+    assert!(fs::read(mount.join("w.safetensors")).unwrap() == bytes);
+    mount.sync();
+    assert!(!mount.is_packed("w.safetensors"), "sync packed what was unpacked by hand");
+    mount.remount();
+    mount.sync();
+    assert!(!mount.is_packed("w.safetensors"), "the next mount packed what was unpacked by hand");
+    fs::write(mount.join("w.safetensors"), Weights::new(200_000, 5).bf16_file()).unwrap();
+    mount.sync();
+    assert!(mount.is_packed("w.safetensors"), "it changed");
+    mount.run(&["unpack", "."]);
+    mount.run(&["pack", "./w.safetensors"]);
+    assert!(mount.is_packed("w.safetensors"), "it was asked for");
+}
+
+#[test]
+fn fsync_of_files_and_directories_works() {
+    let mount = Mount::new(&[]);
+    let file = fs::File::create(mount.join("f")).unwrap();
+    std::io::Write::write_all(&mut &file, b"durable").unwrap();
+    file.sync_all().unwrap();
+    file.sync_data().unwrap();
+    fs::File::open(mount.path()).unwrap().sync_all().unwrap();
+}
+
+#[test]
+fn without_privileges_the_daemon_does_the_io() {
+    if !can_run(is_root(), "changing to another user needs root") {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let open = fs::metadata("/dev/fuse").is_ok_and(|metadata| metadata.permissions().mode() & 0o006 == 0o006);
+    let restore = (!open).then(|| fs::metadata("/dev/fuse").map(|metadata| metadata.permissions()));
+    if !open && fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).is_err() {
+        can_run(false, "/dev/fuse is not open to users, and cannot be opened");
+        return;
+    }
+    let mount = Mount::unmounted(&[]);
+    // The directory and the executable must be within another user's reach.
+    let place = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(mount.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("mithril-fs");
+    fs::copy(executable(), &program).unwrap();
+    const NOBODY: u32 = 65_534;
+    std::os::unix::fs::chown(mount.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let bytes = Weights::new(200_000, 6).bf16_file();
+    let source = place.path().join("w.safetensors");
+    fs::write(&source, &bytes).unwrap();
+    let script = r#"set -e
+        "$1" mount "$2" --settle 3600
+        trap '"$1" umount "$2" >&2' EXIT
+        cp "$3" "$2/step_1.safetensors"
+        "$1" sync "$2" >&2
+        "$1" status "$2" --json
+        cmp "$3" "$2/step_1.safetensors"
+        printf changed | dd of="$2/step_1.safetensors" bs=1 seek=1000 conv=notrunc status=none
+        dd if="$2/step_1.safetensors" bs=1 skip=1000 count=7 status=none >&2
+        "$1" verify "$2" >&2"#;
+    let output = {
+        use std::os::unix::process::CommandExt;
+        Command::new("sh")
+            .args(["-c", script, "sh"])
+            .args([&program, mount.path(), &source])
+            .env("XDG_RUNTIME_DIR", "")
+            .env_remove("XDG_RUNTIME_DIR")
+            .current_dir("/")
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap()
+    };
+    if let Some(Ok(permissions)) = restore {
+        fs::set_permissions("/dev/fuse", permissions).unwrap();
+    }
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let status: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"));
+    assert_eq!(status["packed_files"], 1, "{said}");
+    assert_eq!(status["passthrough_opens"], 0, "{said}");
+    assert!(status["write_requests"].as_u64().unwrap() > 0, "{said}");
+    assert!(said.contains("changed"), "{said}");
+}

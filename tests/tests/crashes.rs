@@ -1,0 +1,141 @@
+//! A daemon that is killed at any moment loses nothing.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use mithril_tests::data::{Random, Weights};
+use mithril_tests::mount::Mount;
+use mithril_tests::rounds;
+
+/// Files that are packed, changed and unpacked while the daemon is killed at random moments.
+#[test]
+fn killing_the_daemon_at_random_moments_loses_nothing() {
+    let mut mount = Mount::unmounted(&["--settle", "0"]);
+    let mut random = Random::new(42);
+    let mut weights: Vec<Weights> = (0..4).map(|seed| Weights::new(400_000, seed)).collect();
+    let mut expected: Vec<(String, Vec<u8>)> = Vec::new();
+    for round in 0..rounds(50) {
+        mount.mount();
+        let daemon = mount.daemon();
+        for (name, bytes) in &expected {
+            assert!(fs::read(mount.join(name)).unwrap() == *bytes, "{name} differs before round {round}");
+        }
+        // Something new to pack, something to unpack, by a change and by command.
+        for (index, weights) in weights.iter_mut().enumerate() {
+            weights.step(1e-4);
+            let name = format!("run{index}_step_{}.safetensors", round % 6);
+            let bytes = if index % 2 == 0 { weights.bf16_file() } else { weights.fp32_file() };
+            fs::write(mount.join(&name), &bytes).unwrap();
+            fs::File::open(mount.join(&name)).unwrap().sync_all().unwrap();
+            expected.retain(|(known, _)| *known != name);
+            expected.push((name, bytes));
+        }
+        let unpacking = (round % 3 == 1).then(|| {
+            std::process::Command::new(mithril_tests::executable())
+                .arg("unpack")
+                .arg(mount.path())
+                .spawn()
+                .unwrap()
+        });
+        if round % 3 == 2 {
+            let at = usize::try_from(random.below(expected.len() as u64)).unwrap();
+            let (name, bytes) = &mut expected[at];
+            let file = OpenOptions::new().write(true).open(mount.join(name)).unwrap();
+            file.write_all_at(b"changed", 5000).unwrap();
+            file.sync_all().unwrap();
+            bytes[5000..5007].copy_from_slice(b"changed");
+        }
+        std::thread::sleep(Duration::from_micros(random.below(120_000)));
+        mount.kill(daemon);
+        if let Some(mut unpacking) = unpacking {
+            let _ = unpacking.wait();
+        }
+    }
+    mount.mount();
+    mount.sync();
+    for (name, bytes) in &expected {
+        assert!(fs::read(mount.join(name)).unwrap() == *bytes, "{name} differs");
+    }
+    let verified = mount.run(&["verify", "."]);
+    assert!(verified.contains("checked"), "{verified}");
+    mount.run(&["gc", "."]);
+    mount.remount();
+    for (name, bytes) in &expected {
+        assert!(fs::read(mount.join(name)).unwrap() == *bytes, "{name} differs after a collection");
+    }
+    mount.run(&["verify", "."]);
+}
+
+#[test]
+fn what_a_crash_left_half_done_is_finished_at_the_next_mount() {
+    let mut mount = Mount::new(&["--settle", "0"]);
+    let bytes = Weights::new(300_000, 3).bf16_file();
+    fs::write(mount.join("w"), &bytes).unwrap();
+    mount.sync();
+    assert!(mount.is_packed("w"));
+    let time = fs::metadata(mount.join("w")).unwrap().modified().unwrap();
+    mount.unmount();
+    // As after a crash between the attribute and the punching: blocks are there, and the time is another one.
+    let stub = OpenOptions::new().write(true).open(mount.lower("w")).unwrap();
+    stub.write_all_at(&bytes, 0).unwrap();
+    drop(stub);
+    mount.mount();
+    mount.sync();
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(mount.join("w")).unwrap();
+    assert_eq!(metadata.modified().unwrap(), time);
+    assert!(metadata.blocks() * 512 <= 8192, "{} blocks", metadata.blocks());
+    assert!(fs::read(mount.join("w")).unwrap() == bytes);
+}
+
+#[test]
+fn a_lost_or_damaged_index_is_rebuilt() {
+    let mut mount = Mount::new(&[]);
+    let bytes = Weights::new(300_000, 4).bf16_file();
+    fs::write(mount.join("w"), &bytes).unwrap();
+    mount.sync();
+    let index = fs::read(mount.lower(".mithril/index")).unwrap();
+    for damage in 0..4 {
+        mount.unmount();
+        match damage {
+            0 => fs::remove_file(mount.lower(".mithril/index")).unwrap(),
+            1 => fs::write(mount.lower(".mithril/index"), &index[..index.len() / 2]).unwrap(),
+            2 => fs::write(mount.lower(".mithril/index"), b"").unwrap(),
+            _ => {
+                let mut flipped = index.clone();
+                flipped[60] ^= 1;
+                fs::write(mount.lower(".mithril/index"), flipped).unwrap();
+            }
+        }
+        mount.mount();
+        assert!(fs::read(mount.join("w")).unwrap() == bytes, "damage {damage}");
+        mount.run(&["verify", ".", "--repair-index"]);
+    }
+}
+
+#[test]
+fn damage_in_a_pack_is_an_error_and_is_named() {
+    let mut mount = Mount::new(&[]);
+    let bytes = Weights::new(300_000, 5).bf16_file();
+    fs::write(mount.join("w"), &bytes).unwrap();
+    mount.sync();
+    mount.unmount();
+    let pack = fs::read_dir(mount.lower(".mithril/packs")).unwrap().next().unwrap().unwrap().file_name();
+    let pack = mount.lower(&format!(".mithril/packs/{}", pack.to_str().unwrap()));
+    let good = fs::read(&pack).unwrap();
+    for at in [100, good.len() / 2] {
+        let mut damaged = good.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&pack, &damaged).unwrap();
+        mount.mount();
+        assert!(fs::read(mount.join("w")).is_err(), "byte {at}: wrong bytes instead of an error");
+        let verified = mount.command(&["verify", "."]);
+        assert_eq!(verified.status.code(), Some(5));
+        assert!(mithril_tests::mount::text(&verified).contains("unreadable: w"));
+        mount.unmount();
+    }
+    fs::write(&pack, &good).unwrap();
+    mount.mount();
+    assert!(fs::read(mount.join("w")).unwrap() == bytes);
+}

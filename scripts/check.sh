@@ -1,38 +1,110 @@
 #!/usr/bin/env bash
-# All tests: format, lints, unit and end-to-end tests on real mounts, doctests, Python. Installs what is missing.
+# scripts/check.sh: everything that has to hold before a change is merged. Prints a line for each stage.
 #
-# MITHRIL_CI=1 makes a test that cannot run a failure instead of a loud line.
-set -euo pipefail
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-cd "$root"
+# What is missing is installed where that is possible. A stage that cannot run is named; with MITHRIL_CI=1 it is a
+# failure. What a stage printed is shown if it failed, and kept in the directory that the last line names.
+set -uo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT" || exit 1
 
-need_base
-python=$("$root/scripts/venv.sh")
-export MITHRIL_PYTHON=$python
+# A stage returns this where it cannot run; the last line that it printed says why.
+CANNOT_RUN=77
+is_ci() { [ -n "${MITHRIL_CI:-}" ] && [ "$MITHRIL_CI" != 0 ]; }
 
+logs="$CARGO_TARGET_DIR/check"
+mkdir -p "$logs"
+failed=() skipped=() passed=0
+started=$SECONDS
+
+# stage NAME COMMAND...
 stage() {
-  local name=$1 started=$SECONDS
+  local name=$1 begun=$SECONDS code log
   shift
-  say "$name"
-  "$@" || die "$name failed"
-  say "$name: $((SECONDS - started)) s"
+  log="$logs/${name// /-}.log"
+  "$@" >"$log" 2>&1
+  code=$?
+  local seconds=$((SECONDS - begun))
+  if [ $code -eq 0 ]; then
+    passed=$((passed + 1))
+    printf '%sok%s       %-22s %4d s\n' "$GREEN" "$PLAIN" "$name" $seconds
+  elif [ $code -eq $CANNOT_RUN ] && ! is_ci; then
+    skipped+=("$name")
+    printf '%snot run%s  %-22s %4d s  %s\n' "$YELLOW" "$PLAIN" "$name" $seconds "$(tail -n 1 "$log")"
+  else
+    failed+=("$name")
+    printf '%sFAILED%s   %-22s %4d s\n' "$RED" "$PLAIN" "$name" $seconds
+    tail -n 60 "$log" | sed 's/^/    /'
+  fi
+  # Whatever was said loudly of tests that could not run must not be lost in a log.
+  grep -h '^!!! ' "$log" | sed 's/^/    /'
+  return $code
 }
 
-stage "format" cargo fmt --all --check
-stage "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
-stage "build" cargo build --workspace --bins --quiet
-stage "tests" cargo test --workspace --quiet
-stage "Python package" env VIRTUAL_ENV="$(dirname "$(dirname "$python")")" "$python" -m maturin build --quiet \
-  --manifest-path mithril-py/Cargo.toml --interpreter "$python" --out "$CARGO_TARGET_DIR/wheels"
-site=$CARGO_TARGET_DIR/python
-rm -rf "$site"
-stage "install the wheel" "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
-  --target "$site" --find-links "$CARGO_TARGET_DIR/wheels" --upgrade mithril
-stage "pytest" env PYTHONPATH="$site" MITHRIL_FS_BIN="$CARGO_TARGET_DIR/debug/mithril-fs" \
-  "$python" -m pytest -q -p no:cacheprovider mithril-py/tests tests/python
-if command -v cargo-deny >/dev/null; then
-  stage "cargo deny" cargo deny --log-level error check
+cannot() {
+  echo "$*"
+  return $CANNOT_RUN
+}
+
+tools() {
+  local complete=0
+  need_compiler || complete=$CANNOT_RUN
+  need_fuse || complete=$CANNOT_RUN
+  return $complete
+}
+
+python=''
+environment() {
+  python=$(scripts/venv.sh) || cannot "there is no Python with PyTorch (see above)"
+}
+
+package_tests() {
+  [ -n "$python" ] || { cannot "there is no Python with PyTorch"; return; }
+  local wheels="$CARGO_TARGET_DIR/wheels" installed="$CARGO_TARGET_DIR/python"
+  rm -rf "$wheels" "$installed"
+  "$python" -m maturin build --manifest-path mithril-py/Cargo.toml --compatibility linux --interpreter "$python" \
+    --out "$wheels" || return 1
+  # A wheel is a zip of what is to be imported: nothing is installed into the user's Python.
+  "$python" -m zipfile -e "$wheels"/*.whl "$installed" || return 1
+  PYTHONPATH="$installed" "$python" -m pytest -q -p no:cacheprovider mithril-py/tests
+}
+
+mount_tests() {
+  [ -n "$python" ] || { cannot "there is no Python with PyTorch"; return; }
+  "$python" -m pytest -q -rs -p no:cacheprovider tests/python
+}
+
+denied() {
+  cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is not installed: cargo install cargo-deny"; return; }
+  cargo deny --workspace check
+}
+
+need_rust
+say "checking $ROOT with $(nproc) cores, building in $CARGO_TARGET_DIR"
+stage "tools" tools
+stage "python" environment
+# The same interpreter in every stage, so that the bindings are built once.
+[ -z "$python" ] || export PYO3_PYTHON="$python"
+export PYTHONDONTWRITEBYTECODE=1
+stage "formatting" cargo fmt --all --check
+stage "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+# With all targets, dependencies get the features that the tests ask for: the next stages build nothing again.
+if stage "build" cargo build --workspace --all-targets --locked; then
+  export MITHRIL_FS_BIN="$CARGO_TARGET_DIR/debug/mithril-fs"
+  stage "tests" cargo test --workspace --lib --bins --tests --locked --no-fail-fast
+  stage "documentation tests" cargo test --workspace --doc --locked
+  stage "python package" package_tests
+  stage "python on a mount" mount_tests
 else
-  say "cargo-deny is not installed: licences and advisories were not checked"
+  failed+=("all tests, since the build failed")
 fi
-say "all passed in $SECONDS s"
+stage "licences" denied
+
+echo
+summary="$passed stages passed in $((SECONDS - started)) s"
+[ ${#skipped[@]} -eq 0 ] || summary+="; not run: $(printf '%s, ' "${skipped[@]}" | sed 's/, $//')"
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "${RED}FAILED: $(printf '%s, ' "${failed[@]}" | sed 's/, $//')${PLAIN}; $summary; logs in $logs"
+  exit 1
+fi
+echo "${GREEN}$summary${PLAIN}; logs in $logs"

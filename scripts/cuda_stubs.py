@@ -1,100 +1,103 @@
-"""cuda_stubs.py TORCH_LIB
+"""Makes a CUDA build of PyTorch importable on a machine without CUDA libraries: run it with that PyTorch's Python.
 
-PyTorch's wheel links the libraries of CUDA, which are gigabytes and which a machine without a GPU never calls. This
-writes libraries of the same names whose functions return 0, with the symbol versions that the dynamic linker asks
-for, so that `import torch` works without them.
+Two small libraries that PyTorch calls when it is imported are installed (the CUDA runtime and CUPTI). For each other
+library that PyTorch's own ones are linked with and that is nowhere to be found, a stub takes its place beside them: a
+library of the same name that has the functions with the same symbol versions, all of which return an error. Without a
+GPU none is called.
 """
 
 import collections
+import importlib.metadata
 import pathlib
 import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 
-LINKERS = (
-    "libtorch_cuda.so",
-    "libtorch_nvshmem.so",
-    "libtorch_cuda_linalg.so",
-    "libc10_cuda.so",
-    "libcaffe2_nvrtc.so",
-    "libtorch_cpu.so",
-    "libtorch_python.so",
-)
-STUBS = (
-    "libcublas.so.13",
-    "libcublasLt.so.13",
-    "libcudnn.so.9",
-    "libcufft.so.12",
-    "libcufile.so.0",
-    "libcusolver.so.12",
-    "libcusparse.so.12",
-    "libcusparseLt.so.0",
-    "libnccl.so.2",
-    "libnvrtc.so.13",
-    "libnvshmem_host.so.3",
-)
-# How the functions of CUDA's libraries are named: those that are asked for without a version.
-CUDA_NAME = re.compile(r"(cu[A-Z]|cu[a-z]+[A-Z]|nccl|nv|cudnn)")
+SITE = pathlib.Path(sysconfig.get_paths()["purelib"])
+LIBRARIES = SITE / "torch" / "lib"
+REAL = {"cudart": "nvidia-cuda-runtime", "cupti": "nvidia-cuda-cupti"}
+# What every one of the CUDA libraries returns for an unknown error; none of them takes it for success.
+RETURNED = 999
 
 
-def output_lines(*command):
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+def lines(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def needed_versions(library):
-    """Symbol versions that `library` asks of each stub."""
-    current = None
-    for line in output_lines("readelf", "-V", "--wide", str(library)):
-        if match := re.search(r"File: (\S+)", line):
-            current = match[1]
-        if (match := re.search(r"Name: (\S+)\s+Flags", line)) and current in STUBS:
-            yield current, match[1]
+def missing_libraries():
+    """The libraries that PyTorch's are linked with and that the loader does not find."""
+    found = set()
+    for path in sorted(LIBRARIES.glob("*.so*")):
+        listing = subprocess.run(["ldd", path], capture_output=True, text=True).stdout.splitlines()
+        found |= {line.split()[0] for line in listing if line.endswith("=> not found")}
+    return found
 
 
-def undefined_symbols(library):
-    """Symbols that `library` does not define, with the version that it asks for, if any."""
-    for line in output_lines("nm", "-D", "--undefined-only", str(library)):
-        kind, symbol = line.split()[:2]
-        if kind == "U":
+def install_real_ones(names):
+    wanted = [package for word, package in REAL.items() if any(word in name for name in names)]
+    if not wanted:
+        return
+    # The metadata may ask for "cuda-toolkit[...]==13.2.2": the runtime has the same first two numbers.
+    asked = " ".join(importlib.metadata.requires("torch") or [])
+    version = re.search(r"cuda-toolkit\S*==(\d+\.\d+)", asked)
+    pins = [f"{package}=={version[1]}.*" if version else package for package in wanted]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *pins], check=True)
+    for path in (SITE / "nvidia").rglob("*.so.*"):
+        if path.name in names:
+            (LIBRARIES / path.name).write_bytes(path.read_bytes())
+
+
+def wanted_symbols(names):
+    """By library and version, the functions that PyTorch wants of the missing libraries; '' is no version."""
+    versions, by_version, loose, defined = {}, collections.defaultdict(set), set(), set()
+    for path in sorted(LIBRARIES.glob("*.so*")):
+        library = None
+        for line in lines("readelf", "--version-info", "--wide", path):
+            if file := re.search(r"File: (\S+)", line):
+                library = file[1]
+            elif (name := re.search(r"Name: (\S+)\s+Flags", line)) and library in names:
+                versions[name[1]] = library
+        for line in lines("nm", "--dynamic", path):
+            *_, kind, symbol = line.split()
             name, _, version = symbol.partition("@")
-            yield name, version.lstrip("@")
+            if kind != "U":
+                defined.add(name)
+            elif version:
+                by_version[version.lstrip("@")].add(name)
+            else:
+                loose.add(name)
+    wanted = collections.defaultdict(dict)
+    for version, library in versions.items():
+        wanted[library][version] = by_version[version]
+    # Nothing says which library a function without version is of, and the loader does not ask: any will do.
+    cuda = {name for name in loose - defined if re.match(r"(cu[A-Z]|cu[a-z]+[A-Z]|nccl|nv)", name)}
+    wanted[sorted(names)[0]][""] = cuda
+    return wanted
 
 
-def assembly(names):
-    return "".join(f".globl {n}\n.type {n},@function\n{n}: xorl %eax,%eax\nret\n" for n in names)
+def write_stub(library, versions, directory):
+    source, script = directory / "stub.c", directory / "stub.map"
+    functions = sorted({name for names in versions.values() for name in names})
+    source.write_text("".join(f"long {name}(void) {{ return {RETURNED}; }}\n" for name in functions))
+    script.write_text(
+        "".join(
+            f"{version or 'NO_VERSION'} {{ global: {''.join(f'{name};' for name in sorted(names))} }};\n"
+            for version, names in sorted(versions.items())
+        )
+    )
+    command = ["cc", "-shared", "-fPIC", "-w", "-fno-builtin", source, f"-Wl,-soname,{library}"]
+    command += ["-o", LIBRARIES / library] + ([f"-Wl,--version-script,{script}"] if versions else [])
+    subprocess.run(command, check=True)
 
 
-def main(libraries):
-    versions = collections.defaultdict(set)
-    symbols = collections.defaultdict(set)
-    for name in LINKERS:
-        for stub, version in needed_versions(libraries / name):
-            versions[stub].add(version)
-        for symbol, version in undefined_symbols(libraries / name):
-            symbols[version].add(symbol)
-    defined = set()
-    for path in libraries.iterdir():
-        if ".so" in path.name and path.name not in STUBS:
-            for line in output_lines("nm", "-D", "--defined-only", str(path)):
-                defined.add(line.split()[-1].split("@")[0])
-    unversioned = sorted(name for name in symbols[""] - defined if CUDA_NAME.match(name))
-    with tempfile.TemporaryDirectory() as scratch:
-        source_path, map_path = pathlib.Path(scratch, "stub.s"), pathlib.Path(scratch, "stub.map")
-        for stub in STUBS:
-            source, script = "", ""
-            for version in sorted(versions[stub]):
-                names = sorted(symbols[version])
-                source += assembly(names)
-                script += f"{version} {{ global: {' '.join(n + ';' for n in names)} }};\n"
-            if stub == STUBS[0]:
-                source += assembly(unversioned)
-                script += f"UNVERSIONED {{ global: {' '.join(n + ';' for n in unversioned)} }};\n"
-            source_path.write_text(source + '.section .note.GNU-stack,"",@progbits\n')
-            map_path.write_text(script)
-            command = ["cc", "-shared", "-fPIC", str(source_path), f"-Wl,-soname,{stub}", "-o", str(libraries / stub)]
-            subprocess.run(command + ([f"-Wl,--version-script,{map_path}"] if script else []), check=True)
-    print(f"{len(STUBS)} stub libraries in {libraries}", file=sys.stderr)
-
-
-main(pathlib.Path(sys.argv[1]))
+install_real_ones(missing_libraries())
+absent = {name for name in missing_libraries() if name != "libcuda.so.1"}
+if absent:
+    wanted = wanted_symbols(absent)
+    with tempfile.TemporaryDirectory() as temporary:
+        for library in sorted(absent):
+            write_stub(library, wanted[library], pathlib.Path(temporary))
+check = "import torch; assert (torch.ones(2) + 1).sum() == 4 and not torch.cuda.is_available(); print(torch.__version__)"
+print("PyTorch", lines(sys.executable, "-c", check)[0], f"works with {len(absent)} stub libraries")

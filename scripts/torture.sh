@@ -1,9 +1,22 @@
 #!/usr/bin/env bash
-# The long tests: the same ones as check.sh runs, with many more rounds.
+# scripts/torture.sh [FACTOR]: the tests with random operations, crashes and races, FACTOR times as long as usual (20
+# if not given), in a release build. For a night, or before a release.
 set -euo pipefail
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-cd "$root"
-need_base
-export MITHRIL_TORTURE=1
-cargo build --quiet -p mithril-fs
-exec cargo test -p mithril-tests -- --nocapture
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT"
+
+factor=${1:-20}
+[[ $factor =~ ^[1-9][0-9]{0,4}$ ]] || die "usage: torture.sh [FACTOR], a number from 1 to 99999"
+need_rust
+need_compiler || exit 1
+need_fuse || exit 1
+
+# What the tests multiply their numbers of rounds by; proptest has a variable of its own, 256 cases if not set.
+export MITHRIL_TORTURE=$factor PROPTEST_CASES=$((256 * factor)) MITHRIL_CI=1
+cargo build --release --workspace --all-targets --locked
+export MITHRIL_FS_BIN="$CARGO_TARGET_DIR/release/mithril-fs"
+say "every test, $factor times as long"
+started=$SECONDS
+cargo test --release --workspace --lib --bins --tests --locked --no-fail-fast
+say "passed in $((SECONDS - started)) s"

@@ -1,45 +1,51 @@
 #!/usr/bin/env bash
-# venv.sh [DIR]: prints the path of a Python that has torch, numpy, safetensors, pytest and maturin.
+# scripts/venv.sh [DIR]: a Python with PyTorch, safetensors, NumPy, pytest and maturin; prints its path last.
 #
-# The python3 of the machine if it has them all, else a virtual environment in DIR ($MITHRIL_VENV, or .venv in the
-# checkout) with PyTorch but without the gigabytes of CUDA, which a test on a CPU never calls. Idempotent; a minute.
+# A python3 that has all of them is used as it is. One that has PyTorch and safetensors gets the rest in a virtual
+# environment that sees its packages. Else PyTorch is installed from PyPI, without the gigabytes of CUDA libraries that
+# its wheel asks for: stubs take their place, since nothing here calls them. DIR is $MITHRIL_VENV or .venv if not given.
 set -euo pipefail
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-dir=${1:-${MITHRIL_VENV:-$root/.venv}}
-torch=2.15.0 cuda=13.2
-wanted='import torch, numpy, safetensors.torch, pytest, maturin'
+TORCH=2.15.0
+# How the environment is made: one of another version is made anew.
+LAYOUT=1
+dir=${1:-${MITHRIL_VENV:-$ROOT/.venv}}
+python="$dir/bin/python"
+ready="$dir/.mithril-$LAYOUT-$TORCH"
 
-if python3 -c "$wanted" 2>/dev/null; then
+has() { "$1" -c "import ${2// /, }" >/dev/null 2>&1; }
+has_all() { has "$1" "torch numpy safetensors.torch pytest" && "$1" -m maturin --version >/dev/null 2>&1; }
+pip() { "$python" -m pip --disable-pip-version-check --quiet install --no-warn-conflicts "$@"; }
+
+if [ -e "$ready" ] && has_all "$python"; then
+  echo "$python"
+  exit 0
+fi
+if command -v python3 >/dev/null && has_all python3; then
   command -v python3
   exit 0
 fi
-if [ -e "$dir/.complete" ] && "$dir/bin/python" -c "$wanted" 2>/dev/null; then
-  echo "$dir/bin/python"
-  exit 0
+need_python >&2 || exit 1
+
+exec 3>&1 1>&2
+[ -x "$python" ] || python3 -m venv "$dir"
+if has python3 "torch safetensors.torch numpy"; then
+  # Also the packages of a virtual environment, which --system-site-packages would not show.
+  python3 -c 'import site, sys; print("\n".join(p for p in sys.path if p.endswith("-packages")))' \
+    >"$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/outer.pth"
+  echo "using the PyTorch of $(command -v python3)"
+  pip pytest maturin
+else
+  need_compiler && package binutils command -v readelf || exit 1
+  mkdir -p "$dir"
+  echo "installing PyTorch $TORCH in $dir; this takes a few minutes"
+  need_space "$dir" 4500
+  pip --no-deps "torch==$TORCH"
+  pip typing_extensions filelock sympy networkx jinja2 fsspec numpy 'setuptools>=77.0.3' safetensors pytest maturin
+  "$python" "$ROOT/scripts/cuda_stubs.py"
 fi
-need cc gcc
-need readelf binutils
-if [ ! -x "$dir/bin/python" ]; then
-  python3 -m venv "$dir" 2>/dev/null || {
-    # Debian's python3 comes without its venv module.
-    say "installing python3-venv"
-    as_root apt-get update -qq >/dev/null || true
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null ||
-      die "python3 cannot make virtual environments: install the package python3-venv"
-    python3 -m venv "$dir"
-  }
-fi
-say "installing PyTorch $torch without CUDA in $dir"
-pip() { "$dir/bin/python" -m pip --disable-pip-version-check -q "$@" >&2; }
-pip install --no-deps "torch==$torch" "nvidia-cuda-runtime==$cuda.*" "nvidia-cuda-cupti==$cuda.*" ||
-  die "PyTorch $torch cannot be installed: is there a network, and is python3 $(python3 -V | cut -d' ' -f2) supported?"
-pip install --no-warn-conflicts typing_extensions filelock sympy networkx jinja2 fsspec numpy 'setuptools>=77.0.3' \
-  safetensors pytest maturin
-libraries=$(echo "$dir"/lib/python3*/site-packages/torch/lib)
-find "$dir"/lib/python3*/site-packages/nvidia \( -name 'libcudart.so.13*' -o -name 'libcupti.so.13*' \) \
-  -exec cp -f {} "$libraries/" \;
-"$dir/bin/python" "$root/scripts/cuda_stubs.py" "$libraries"
-"$dir/bin/python" -c "$wanted; assert (torch.ones(2) + 1).sum() == 4" || die "PyTorch was installed but does not work"
-touch "$dir/.complete"
-echo "$dir/bin/python"
+has_all "$python" || die "$python cannot import all of torch, numpy, safetensors and pytest, or has no maturin"
+touch "$ready"
+echo "$python" >&3

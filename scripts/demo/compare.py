@@ -1,44 +1,60 @@
-"""Compares what a mount gives back with copies made outside it: bytes, and tensors.
+"""compare.py MOUNT COPY: reads everything in the mount, and compares bytes and tensors with the copy's.
 
-usage: compare.py MOUNTED OUTSIDE
+Prints a line for each file that differs, and exits with 1 if there is one.
 """
 
 import hashlib
 import pathlib
 import sys
+import time
 
 import torch
 from safetensors.torch import load_file
 
-mounted, outside = (pathlib.Path(argument) for argument in sys.argv[1:3])
 
-
-def digest(path):
+def sha256(path):
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
-
-
-def equal(one, other):
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def load(path):
     return load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
 
 
-files = sorted(path.relative_to(outside) for path in outside.rglob("*") if path.is_file())
-wrong = [name for name in files if digest(mounted / name) != digest(outside / name)]
-unequal = [name for name in files if not equal(load(mounted / name), load(outside / name))]
-for name in wrong:
-    print(f"FAIL: {name} has other bytes")
-for name in unequal:
-    print(f"FAIL: {name} has other tensors")
-if wrong or unequal or not files:
-    sys.exit(f"FAIL: {len(set(wrong + unequal))} of {len(files)} files differ")
-print(f"PASS: {len(files)} files are identical, byte for byte and tensor for tensor")
+def same(left, right):
+    """Whether two loaded states are equal in structure, types and every bit of their tensors."""
+    if isinstance(left, torch.Tensor):
+        bits = [tensor.contiguous().view(-1).view(torch.uint8) for tensor in (left, right)]
+        return left.dtype == right.dtype and left.shape == right.shape and torch.equal(*bits)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return type(left) is type(right) and left == right
+
+
+def main():
+    mount, copy = map(pathlib.Path, sys.argv[1:])
+    expected = dict(reversed(line.split("  ", 1)) for line in (copy / "SHA256SUMS").read_text().splitlines())
+    found = {str(path.relative_to(mount)) for path in mount.rglob("*") if path.is_file()}
+    wrong = [f"{name}: only on one side" for name in sorted(found ^ expected.keys())]
+    names = sorted(found & expected.keys())
+    started, size = time.monotonic(), 0
+    for name in names:
+        size += (mount / name).stat().st_size
+        if sha256(mount / name) != expected[name]:
+            wrong.append(f"{name}: other bytes")
+    print(f"{len(names)} files, {size / 1e6:.0f} MB, hashed in {time.monotonic() - started:.1f} s")
+    started = time.monotonic()
+    for name in names:
+        if not same(load(mount / name), load(copy / name)):
+            wrong.append(f"{name}: other tensors")
+    print(f"loaded and compared tensor by tensor in {time.monotonic() - started:.1f} s")
+    print("\n".join(wrong) or "no difference")
+    sys.exit(bool(wrong) or not names)
+
+
+main()

@@ -9,12 +9,13 @@ use std::process::Command;
 
 /// Whether tests that cannot run fail instead of saying so.
 fn is_ci() -> bool {
-    std::env::var_os("MITHRIL_CI").is_some_and(|value| value == "1")
+    std::env::var_os("MITHRIL_CI").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// How many rounds the long tests have: `normal`, or ten times as many under `scripts/torture.sh`.
+/// How many rounds a test with random moments has: `scripts/torture.sh` sets a factor.
 pub fn rounds(normal: usize) -> usize {
-    if std::env::var_os("MITHRIL_TORTURE").is_some() { normal * 10 } else { normal }
+    let factor = std::env::var("MITHRIL_TORTURE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    normal * std::cmp::Ord::max(factor, 1)
 }
 
 /// Says loudly that a test cannot run here; under `MITHRIL_CI=1`, fails. Returns `condition`.
@@ -24,7 +25,7 @@ pub fn rounds(normal: usize) -> usize {
 pub fn can_run(condition: bool, reason: &str) -> bool {
     if !condition {
         assert!(!is_ci(), "this test cannot run here, and CI wants it: {reason}");
-        eprintln!("\n*** NOT TESTED: {reason} ***\n");
+        eprintln!("!!! DID NOT RUN: {reason}");
     }
     condition
 }

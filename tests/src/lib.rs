@@ -14,8 +14,9 @@ fn is_ci() -> bool {
 
 /// How many rounds a test with random moments has: `scripts/torture.sh` sets a factor.
 pub fn rounds(normal: usize) -> usize {
-    let factor = std::env::var("MITHRIL_TORTURE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
-    normal * std::cmp::Ord::max(factor, 1)
+    let factor: usize =
+        std::env::var("MITHRIL_TORTURE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    normal * factor.max(1)
 }
 
 /// Says loudly that a test cannot run here; under `MITHRIL_CI=1`, fails. Returns `condition`.

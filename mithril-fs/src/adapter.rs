@@ -617,3 +617,25 @@ fn aside(work: impl FnOnce() + Send + 'static) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_io_error() {
+        let result: Result<(), Errno> = guard("a test", || panic!("on purpose"));
+        assert_eq!(result.map_err(i32::from), Err(libc::EIO));
+        assert_eq!(guard("a test", || Ok(7)).map_err(i32::from), Ok(7));
+    }
+
+    #[test]
+    fn times_before_1970_and_after_2262_do_not_panic() {
+        assert_eq!(time(-1), UNIX_EPOCH - Duration::from_nanos(1));
+        time(i64::MIN);
+        time(i64::MAX);
+        let before = UNIX_EPOCH - Duration::from_millis(1500);
+        let converted = timespec(TimeOrNow::SpecificTime(before));
+        assert_eq!((converted.tv_sec, converted.tv_nsec), (-2, 500_000_000));
+    }
+}

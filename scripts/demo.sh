@@ -82,7 +82,7 @@ mithril="$CARGO_TARGET_DIR/release/mithril-fs"
 started=$SECONDS
 work=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/mithril-demo.XXXXXX")" && pwd -P)
 checkpoints="$work/checkpoints" copy="$work/copy"
-mkdir "$checkpoints" "$copy"
+mkdir "$checkpoints" "$copy" "$work/tmp"
 
 say "3. mithril-fs mount $checkpoints"
 "$mithril" mount "$checkpoints"
@@ -90,7 +90,7 @@ packing=$("$mithril" status --json "$checkpoints" | field packing)
 [ "$packing" = None ] || die "nothing can be packed in $work: $packing. Set TMPDIR to a directory on ext4, xfs or btrfs"
 
 say "4. Training, with unchanged torch.save and safetensors.torch.save_file"
-long "$python" "$ROOT/scripts/demo/train.py" "$checkpoints" "$copy"
+long env TMPDIR="$work/tmp" "$python" "$ROOT/scripts/demo/train.py" "$checkpoints" "$copy"
 
 say "5. mithril-fs sync, ls, status"
 begun=$SECONDS
@@ -113,7 +113,7 @@ else
   note "the page cache cannot be dropped without root: the kernel may have kept some of what is read now"
 fi
 same=1
-if long "$python" "$ROOT/scripts/demo/compare.py" "$checkpoints" "$copy"; then same=0; fi
+if long env TMPDIR="$work/tmp" "$python" "$ROOT/scripts/demo/compare.py" "$checkpoints" "$copy"; then same=0; fi
 
 say "Summary, $((SECONDS - started)) s"
 unpacked=$("$python" -c 'import json, sys; print(sum(f["state"] != "packed" for f in json.load(sys.stdin)))' <<<"$listing")

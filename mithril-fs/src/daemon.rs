@@ -18,7 +18,7 @@ use std::time::Duration;
 use mithril_engine::file::cache::ChunkCache;
 use mithril_engine::file::read::ReadAhead;
 use mithril_engine::store::Store;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 
 use crate::cli::exit::ExitCode;
 use crate::control::protocol::CommandError;
@@ -177,6 +177,8 @@ pub(crate) fn run(settings: MountSettings, ready: impl FnOnce()) -> Result<(), C
         }
     };
 
+    // Never more than the file system below allows: a mount must not make programs set-user-id that were not.
+    let below = overlay.space().map_err(failed)?.f_flag;
     let served = session::serve(
         Arc::clone(&overlay),
         &SessionSettings {
@@ -184,7 +186,8 @@ pub(crate) fn run(settings: MountSettings, ready: impl FnOnce()) -> Result<(), C
             source: mountinfo::source_name(&settings.directory),
             passthrough: settings.passthrough && privileged,
             allow_other: settings.allow_other,
-            privileged,
+            set_user_id: privileged && !below.contains(StatVfsMountFlags::NOSUID),
+            devices: privileged && !below.contains(StatVfsMountFlags::NODEV),
         },
     )
     .map_err(|error| failed(mount_failure(&settings, &error)))?;

@@ -24,8 +24,10 @@ pub(crate) struct SessionSettings<'a> {
     pub(crate) passthrough: bool,
     /// Whether other users may use the mount.
     pub(crate) allow_other: bool,
-    /// Whether set-user-id programs and devices work: only a privileged daemon can allow it.
-    pub(crate) privileged: bool,
+    /// Whether set-user-id programs work: only a privileged daemon can allow it.
+    pub(crate) set_user_id: bool,
+    /// Whether device files work, likewise.
+    pub(crate) devices: bool,
 }
 
 /// A mount that is being served.
@@ -46,8 +48,11 @@ pub(crate) fn serve(overlay: Arc<Overlay>, settings: &SessionSettings<'_>) -> st
         MountOption::Subtype(SUBTYPE.to_owned()),
         MountOption::DefaultPermissions,
     ];
-    if settings.privileged {
-        config.mount_options.extend([MountOption::Suid, MountOption::Dev]);
+    if settings.set_user_id {
+        config.mount_options.push(MountOption::Suid);
+    }
+    if settings.devices {
+        config.mount_options.push(MountOption::Dev);
     }
     config.acl = if settings.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(THREADS);

@@ -97,7 +97,8 @@ def main():
             save(mount, model, optimizer, step, losses[-1])
             saving = time.monotonic() - before
             save(copy, model, optimizer, step, losses[-1])
-            print(f"step {step:3}: loss {losses[-1]:.3f}, {before - started:3.0f} s, saved in {saving:.2f} s", flush=True)
+            mean = sum(losses[-SAVE_EVERY:]) / SAVE_EVERY
+            print(f"step {step:3}: loss {mean:.3f}, {before - started:3.0f} s, saved in {saving:.2f} s", flush=True)
     files = sorted(path for path in copy.rglob("*") if path.is_file())
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(copy)}\n" for path in files]
     (copy / "SHA256SUMS").write_text("".join(sums))

@@ -67,22 +67,19 @@ impl Overlay {
     }
 
     fn resize(&self, node: &std::sync::Arc<Node>, handle: Option<HandleId>, size: u64) -> Result<()> {
-        // The handles are locked, so that no packer commits meanwhile; bytes move only under the content's lock.
-        let handles = node.handles();
         node.will_change();
         if size == 0 {
+            // The handles are locked, so that no packer commits meanwhile.
+            let _handles = node.handles();
             return self.empty(node);
         }
-        if handles.open.is_idle() {
-            self.load_content(node)?;
-        }
-        drop(handles);
         let opened = handle.map(|id| self.handles.file(id)).transpose()?;
-        self.unpack(node)?;
-        match opened.as_ref().filter(|handle| handle.writable).and_then(|handle| handle.lower.get()) {
-            Some(file) => rustix::fs::ftruncate(file, size),
-            None => rustix::fs::ftruncate(lower::reopen(&node.fd, OFlags::WRONLY)?, size),
-        }
+        self.change(node, |node| {
+            match opened.as_ref().filter(|handle| handle.writable).and_then(|handle| handle.lower.get()) {
+                Some(file) => rustix::fs::ftruncate(file, size),
+                None => rustix::fs::ftruncate(lower::reopen(&node.fd, OFlags::WRONLY)?, size),
+            }
+        })
     }
 
     /// Space of the lower file system.

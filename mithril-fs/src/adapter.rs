@@ -3,32 +3,32 @@
 //!
 //! A panic in a handler would end the session and with it the mount: each is caught, logged, and answered EIO.
 
+mod convert;
+
 use std::ffi::OsStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BackingId, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BackingId, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
-use rustix::fs::{FileType as LowerType, OFlags, Stat, Timespec};
+use rustix::fs::Stat;
 use rustix::io::Errno as LowerErrno;
 
+use convert::{attr, handle, kind, node, open_flags, timespec, ttl};
+
+use crate::overlay::Overlay;
 use crate::overlay::attributes::Changes;
-use crate::overlay::handle::HandleId;
-use crate::overlay::node::{Backing, NodeId};
+use crate::overlay::node::Backing;
 use crate::overlay::open::Opened;
-use crate::overlay::{Overlay, lower};
 
 /// How long the kernel may believe a name: names change only through it.
 const ENTRY_TTL: Duration = Duration::from_secs(1);
-
-/// How long the kernel may believe attributes of what is no regular file.
-const ATTRIBUTE_TTL: Duration = Duration::from_secs(1);
 
 /// Largest read or write request: what 256 pages hold, the kernel's default limit.
 const MAX_REQUEST_BYTES: u32 = 1 << 20;
@@ -67,83 +67,8 @@ fn guard<T>(what: &'static str, work: impl FnOnce() -> Lower<T>) -> Result<T, Er
         .map_err(|error| Errno::from_i32(error.raw_os_error()))
 }
 
-fn node(ino: INodeNo) -> NodeId {
-    NodeId(ino.0)
-}
-
-fn handle(fh: FileHandle) -> HandleId {
-    HandleId(fh.0)
-}
-
 fn caller(request: &Request) -> (u32, u32) {
     (request.uid(), request.gid())
-}
-
-fn open_flags(flags: i32) -> OFlags {
-    OFlags::from_bits_retain(flags.cast_unsigned())
-}
-
-fn kind(kind: LowerType) -> FileType {
-    match kind {
-        LowerType::Directory => FileType::Directory,
-        LowerType::Symlink => FileType::Symlink,
-        LowerType::Fifo => FileType::NamedPipe,
-        LowerType::Socket => FileType::Socket,
-        LowerType::CharacterDevice => FileType::CharDevice,
-        LowerType::BlockDevice => FileType::BlockDevice,
-        _ => FileType::RegularFile,
-    }
-}
-
-fn time(ns: i64) -> SystemTime {
-    let distance = Duration::from_nanos(ns.unsigned_abs());
-    if ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
-}
-
-fn attr(stat: &Stat, id: NodeId) -> FileAttr {
-    let atime = Timespec { tv_sec: stat.st_atime, tv_nsec: i64::try_from(stat.st_atime_nsec).unwrap_or(0) };
-    FileAttr {
-        ino: INodeNo(id.0),
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
-        atime: time(atime.tv_sec.saturating_mul(1_000_000_000).saturating_add(atime.tv_nsec)),
-        mtime: time(lower::mtime_ns(stat)),
-        ctime: time(lower::ctime_ns(stat)),
-        crtime: UNIX_EPOCH,
-        kind: kind(LowerType::from_raw_mode(stat.st_mode)),
-        perm: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
-        nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        rdev: u32::try_from(stat.st_rdev).unwrap_or(0),
-        blksize: u32::try_from(stat.st_blksize).unwrap_or(4096),
-        flags: 0,
-    }
-}
-
-/// Regular files are asked for each time: in passthrough, and through mappings that outlive their handles, they
-/// change without us.
-fn ttl(stat: &Stat) -> Duration {
-    if LowerType::from_raw_mode(stat.st_mode) == LowerType::RegularFile {
-        Duration::ZERO
-    } else {
-        ATTRIBUTE_TTL
-    }
-}
-
-fn timespec(time: TimeOrNow) -> Timespec {
-    match time {
-        TimeOrNow::Now => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
-        TimeOrNow::SpecificTime(time) => match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => Timespec {
-                tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(after.subsec_nanos()),
-            },
-            Err(before) => lower::timespec(
-                i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, std::ops::Neg::neg),
-            ),
-        },
-    }
 }
 
 fn reply_entry(result: Result<(Arc<crate::overlay::node::Node>, Stat), Errno>, reply: ReplyEntry) {
@@ -627,15 +552,5 @@ mod tests {
         let result: Result<(), Errno> = guard("a test", || panic!("on purpose"));
         assert_eq!(result.map_err(i32::from), Err(libc::EIO));
         assert_eq!(guard("a test", || Ok(7)).map_err(i32::from), Ok(7));
-    }
-
-    #[test]
-    fn times_before_1970_and_after_2262_do_not_panic() {
-        assert_eq!(time(-1), UNIX_EPOCH - Duration::from_nanos(1));
-        time(i64::MIN);
-        time(i64::MAX);
-        let before = UNIX_EPOCH - Duration::from_millis(1500);
-        let converted = timespec(TimeOrNow::SpecificTime(before));
-        assert_eq!((converted.tv_sec, converted.tv_nsec), (-2, 500_000_000));
     }
 }

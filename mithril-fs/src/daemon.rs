@@ -105,11 +105,11 @@ fn failed(what: impl std::fmt::Display) -> CommandError {
     CommandError { message: what.to_string(), exit_code: ExitCode::Failed as u8 }
 }
 
-/// Mounts and serves until the mount ends; `ready` is called when it is there.
+/// Mounts and serves until the mount ends; `ready` is called when it is there, with what its user should know.
 ///
 /// # Errors
 /// What kept it from starting.
-pub(crate) fn run(settings: MountSettings, ready: impl FnOnce()) -> Result<(), CommandError> {
+pub(crate) fn run(settings: MountSettings, ready: impl FnOnce(&[String])) -> Result<(), CommandError> {
     signals::prepare();
     rustix::process::umask(Mode::empty());
     raise_descriptor_limit();
@@ -128,16 +128,19 @@ pub(crate) fn run(settings: MountSettings, ready: impl FnOnce()) -> Result<(), C
     })?;
     let stubs =
         probe::stubs(&locked.store).map_err(|error| failed(format!("{}: {error}", directory.display())))?;
+    let mut notices = Vec::new();
     if let Err(reason) = &stubs {
-        eprintln!("mithril-fs: files stay plain: {reason}");
-        tracing::warn!("files stay plain: {reason}");
+        notices.push(format!("files stay plain: {reason}"));
     }
     let in_place = settings.mountpoint == settings.directory;
     if in_place {
         for holder in holders::holders(directory, None) {
-            tracing::warn!("{holder} is in {} already, and will not see the mount", directory.display());
+            let directory = directory.display();
+            notices
+                .push(format!("{holder} is in {directory} already and will not see the mount: restart it"));
         }
     }
+    notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     // The directory of whoever started us may be below the mount.
     std::env::set_current_dir("/").map_err(failed)?;
 
@@ -208,7 +211,7 @@ pub(crate) fn run(settings: MountSettings, ready: impl FnOnce()) -> Result<(), C
         settings,
     });
     let server = daemon.begin()?;
-    ready();
+    ready(&notices);
     let ended = served.session.join();
     daemon.end();
     if let Some(server) = server {

@@ -14,6 +14,7 @@ fn a_directory_is_mounted_once() {
     let second = mount.command(&["mount", "."]);
     assert_eq!(second.status.code(), Some(4));
     assert!(text(&second).contains("umount"), "{}", text(&second));
+    assert!(text(&second).contains(&format!("process {}", mount.daemon())), "{}", text(&second));
     // At another mount point the lock of the directory speaks, and names the process.
     mount.unmount();
     let elsewhere = tempfile::tempdir_in("/var/tmp").unwrap();
@@ -229,4 +230,40 @@ fn without_privileges_the_daemon_does_the_io() {
     assert_eq!(status["passthrough_opens"], 0, "{said}");
     assert!(status["write_requests"].as_u64().unwrap() > 0, "{said}");
     assert!(said.contains("changed"), "{said}");
+}
+
+#[test]
+fn where_stubs_are_impossible_files_stay_plain_and_mount_says_so() {
+    if !can_run(is_root(), "a file system without attributes is mounted by root only") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    // ramfs keeps neither extended attributes nor holes.
+    assert!(Command::new("mount").args(["-t", "ramfs", "ramfs", path]).status().unwrap().success());
+    let run = |arguments: &[&str]| Command::new(executable()).args(arguments).output().unwrap();
+    let mounted = run(&["mount", path]);
+    let said = text(&mounted);
+    let bytes = Weights::new(200_000, 7).bf16_file();
+    fs::write(dir.path().join("w.safetensors"), &bytes).unwrap();
+    let synced = run(&["sync", path]);
+    let read = fs::read(dir.path().join("w.safetensors")).unwrap();
+    let unmounted = run(&["umount", path]);
+    assert!(Command::new("umount").arg(path).status().unwrap().success());
+    assert!(mounted.status.success() && said.contains("files stay plain"), "{said}");
+    assert!(text(&synced).contains("packing is off"), "{}", text(&synced));
+    assert!(read == bytes && unmounted.status.success(), "{}", text(&unmounted));
+}
+
+#[test]
+fn a_process_that_is_there_already_is_named() {
+    let mut mount = Mount::unmounted(&[]);
+    let mut bystander = Command::new("sleep").arg("60").current_dir(mount.path()).spawn().unwrap();
+    let mounted = mount.command(&["mount", "."]);
+    let said = text(&mounted);
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    mount.run(&["status", "."]);
+    mount.unmount();
+    assert!(said.contains("sleep") && said.contains("will not see the mount"), "{said}");
 }

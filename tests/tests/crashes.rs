@@ -90,6 +90,23 @@ fn what_a_crash_left_half_done_is_finished_at_the_next_mount() {
 }
 
 #[test]
+fn a_truncation_that_was_interrupted_is_an_empty_file() {
+    let mut mount = Mount::new(&[]);
+    fs::write(mount.join("w"), Weights::new(300_000, 6).bf16_file()).unwrap();
+    mount.sync();
+    assert!(mount.is_packed("w"));
+    mount.unmount();
+    // As after a crash between the truncation and the removal of the attribute.
+    OpenOptions::new().write(true).open(mount.lower("w")).unwrap().set_len(0).unwrap();
+    mount.mount();
+    assert_eq!(fs::read(mount.join("w")).unwrap(), b"");
+    let fresh = Weights::new(300_000, 7).fp32_file();
+    fs::write(mount.join("w"), &fresh).unwrap();
+    mount.remount();
+    assert!(fs::read(mount.join("w")).unwrap() == fresh, "the attribute was believed again");
+}
+
+#[test]
 fn a_lost_or_damaged_index_is_rebuilt() {
     let mut mount = Mount::new(&[]);
     let bytes = Weights::new(300_000, 4).bf16_file();

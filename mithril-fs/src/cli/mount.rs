@@ -8,9 +8,11 @@ use std::time::Duration;
 use super::arguments::MountFlags;
 use super::exit::ExitCode;
 use super::{CommandError, Outcome};
+use crate::control::client;
+use crate::control::protocol::{Answer, Request};
 use crate::daemon;
 use crate::mounting::background::{self, Ready};
-use crate::mounting::mountinfo;
+use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::overlay::STORE_DIR;
 use crate::settings::MountSettings;
@@ -27,14 +29,16 @@ pub(super) fn mount(flags: &MountFlags) -> Outcome {
     let settings = settings(flags);
     if !flags.foreground && !ready.is_detached() {
         check(&settings?)?;
-        background::detach()?;
+        for notice in background::detach()? {
+            eprintln!("mithril-fs: {notice}");
+        }
         return Ok(ExitCode::Ok);
     }
     let result = settings.and_then(|settings| {
         check(&settings)?;
         let log = if ready.is_detached() { Some(open_log(flags, &settings)?) } else { None };
         start_logging(log, flags.log_level);
-        daemon::run(settings, || ready.tell(Ok(())))
+        daemon::run(settings, |notices| ready.tell(Ok(notices)))
     });
     if let Err(error) = &result {
         ready.tell(Err(error));
@@ -73,11 +77,11 @@ fn check(settings: &MountSettings) -> Result<(), CommandError> {
                 return Err(failed(
                     ExitCode::AlreadyMounted,
                     format!(
-                        "{} is on a mithril mount already ({} at {}, user {}); unmount it first: mithril-fs umount {}",
+                        "{} is on a mithril mount already ({} at {}, by {}); unmount it first: mithril-fs umount {}",
                         path.display(),
                         mount.source.display(),
                         mount.mountpoint.display(),
-                        mount.owner,
+                        server_of(&mount),
                         mount.mountpoint.display()
                     ),
                 ));
@@ -105,6 +109,14 @@ fn check(settings: &MountSettings) -> Result<(), CommandError> {
         ));
     }
     Ok(())
+}
+
+/// The process that serves a mount, as far as it can be asked.
+fn server_of(mount: &OurMount) -> String {
+    match client::ask(mount, &Request::Status, &mut |_| {}) {
+        Ok(Answer::Status(status)) => format!("process {} of user {}", status.pid, mount.owner),
+        _ => format!("a process of user {}", mount.owner),
+    }
 }
 
 fn open_log(flags: &MountFlags, settings: &MountSettings) -> Result<File, CommandError> {

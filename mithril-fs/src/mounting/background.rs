@@ -8,14 +8,21 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use rustix::io::FdFlags;
+use serde::{Deserialize, Serialize};
 
 use crate::control::protocol::CommandError;
 
 /// The variable by which the detached process knows its pipe.
 const READY_FD: &str = "MITHRIL_READY_FD";
 
-/// What the detached process says once it serves. Anything else is an error, as JSON.
-const READY: &str = "ready";
+/// What the detached process says, as JSON.
+#[derive(Serialize, Deserialize)]
+enum Said {
+    /// It serves; what its user should know.
+    Serving(Vec<String>),
+    /// It does not.
+    Failed(CommandError),
+}
 
 /// Tells the waiting command how the start went. Does nothing in the foreground.
 pub struct Ready(Option<File>);
@@ -34,23 +41,24 @@ impl Ready {
         self.0.is_some()
     }
 
-    /// It serves, or it failed.
-    pub fn tell(&mut self, result: Result<(), &CommandError>) {
+    /// It serves (with what its user should know), or it failed.
+    pub fn tell(&mut self, result: Result<&[String], &CommandError>) {
         let Some(mut pipe) = self.0.take() else { return };
-        let text = match result {
-            Ok(()) => READY.to_owned(),
-            Err(error) => serde_json::to_string(error).unwrap_or_default(),
+        let said = match result {
+            Ok(notices) => Said::Serving(notices.to_vec()),
+            Err(error) => Said::Failed(error.clone()),
         };
+        let text = serde_json::to_string(&said).unwrap_or_default();
         // The command that waited may be gone: nobody is left to be told.
         let _ = pipe.write_all(text.as_bytes());
     }
 }
 
-/// Starts this very command again in the background, and waits until it is ready.
+/// Starts this very command again in the background, and waits until it is ready. Returns what its user should know.
 ///
 /// # Errors
 /// What the process in the background said, or that it ended without a word.
-pub fn detach() -> Result<(), CommandError> {
+pub fn detach() -> Result<Vec<String>, CommandError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| CommandError {
         message: format!("cannot go to the background: {what}: {error}; use --foreground"),
         exit_code: 1,
@@ -68,11 +76,12 @@ pub fn detach() -> Result<(), CommandError> {
     drop(writer);
     let mut text = String::new();
     File::from(reader).read_to_string(&mut text).map_err(|error| failed("pipe", &error))?;
-    if text == READY {
-        return Ok(());
+    match serde_json::from_str(&text) {
+        Ok(Said::Serving(notices)) => Ok(notices),
+        Ok(Said::Failed(error)) => Err(error),
+        Err(_) => Err(CommandError {
+            message: "the daemon ended while it started; run it with --foreground to see why".to_owned(),
+            exit_code: 1,
+        }),
     }
-    Err(serde_json::from_str(&text).unwrap_or(CommandError {
-        message: "the daemon ended while it started; run it with --foreground to see why".to_owned(),
-        exit_code: 1,
-    }))
 }

@@ -286,3 +286,33 @@ fn touching_a_packed_file_lasts() {
     mount.sync();
     assert_eq!(fs::metadata(mount.join("w")).unwrap().modified().unwrap(), time);
 }
+
+#[test]
+fn reads_are_cached_by_the_kernel_and_sendfile_works() {
+    let mount = Mount::new(FLAGS);
+    let expected = packed_file(&mount, "w", 13);
+    let requests = || mount.status()["read_requests"].as_u64().unwrap();
+    assert!(fs::read(mount.join("w")).unwrap() == expected);
+    let before = requests();
+    assert!(before > 0);
+    assert!(fs::read(mount.join("w")).unwrap() == expected);
+    assert_eq!(requests(), before, "an unchanged file was read again");
+    let (from, to) = (File::open(mount.join("w")).unwrap(), File::create(mount.join("copy")).unwrap());
+    let mut sent = 0;
+    while sent < expected.len() {
+        use std::os::fd::AsRawFd;
+        // SAFETY: both descriptors are open, and the offset is the kernel's own.
+        let count = unsafe {
+            libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), std::ptr::null_mut(), expected.len() - sent)
+        };
+        sent += usize::try_from(count).expect("sendfile works");
+    }
+    drop((from, to));
+    assert!(fs::read(mount.join("copy")).unwrap() == expected);
+    if mithril_tests::is_root() {
+        let device = fs::metadata(mount.path()).unwrap().dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let ahead = fs::read_to_string(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb")).unwrap();
+        assert_eq!(ahead.trim(), "1024");
+    }
+}

@@ -19,13 +19,16 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Processes that use what is at or below `directory`, other than this one. Those of other users are seen only by
+/// Processes that use what is at or below `directory`, other than this one and the command that started it. Those of other users are seen only by
 /// root. Files are recognised by name and, for what is open, by device: `device` is the mount's, if there is one.
 pub fn holders(directory: &Path, device: Option<u64>) -> Vec<Holder> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    // The command that started a daemon waits for it, and ends.
+    let parent = rustix::process::getppid().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+    let ours = [Some(std::process::id()), parent.filter(|&pid| command_of(pid) == "mithril-fs")];
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let mut found: Vec<Holder> = pids
-        .filter(|&pid| pid != std::process::id() && uses(pid, directory, device))
+        .filter(|&pid| !ours.contains(&Some(pid)) && uses(pid, directory, device))
         .map(|pid| Holder { pid, command: command_of(pid) })
         .collect();
     found.sort_by_key(|holder| holder.pid);

@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use mithril_engine::id::{ManifestId, StoreId};
-use mithril_engine::settings::PACK_MIN_BYTES;
 use rustix::fs::{Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -124,8 +123,8 @@ fn state_of(
     namespace: Option<Namespace>,
 ) -> rustix::io::Result<State> {
     let size = u64::try_from(stat.st_size).unwrap_or(0);
-    // Nothing shorter is ever packed. (An interrupted truncation leaves the attribute at size 0: that is empty.)
-    let Some(namespace) = namespace.filter(|_| size >= PACK_MIN_BYTES) else { return Ok(State::Plain) };
+    // An interrupted truncation leaves the attribute at size 0: that is an empty file, and plain.
+    let Some(namespace) = namespace.filter(|_| size > 0) else { return Ok(State::Plain) };
     let mut value = [0; stub::AUTHORITY_BYTES + 1];
     let len = match rustix::fs::getxattr(lower::proc_path(fd), namespace.name(), &mut value[..]) {
         Ok(len) => len,

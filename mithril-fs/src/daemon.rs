@@ -20,14 +20,15 @@ use mithril_engine::file::read::ReadAhead;
 use mithril_engine::store::Store;
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 
-use crate::cli::exit::ExitCode;
 use crate::control::protocol::CommandError;
 use crate::control::server::Server;
 use crate::control::socket;
-use crate::events::{Events, Watcher};
+use crate::events::Events;
+use crate::exit::ExitCode;
 use crate::mounting::lock::{self, LockError};
 use crate::mounting::{holders, mountinfo, probe, readahead, unmount};
 use crate::overlay::node::Node;
+use crate::overlay::watcher::Watcher;
 use crate::overlay::{Overlay, Parts};
 use crate::packer::{Packer, PackerParts};
 use crate::session::{self, SessionSettings};

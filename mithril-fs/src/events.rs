@@ -1,22 +1,7 @@
-//! What the file system tells the rest of the daemon: files that may be packed, names that change, errors.
+//! The errors since the mount, for `status`.
 
 use std::collections::VecDeque;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use crate::overlay::node::Node;
-
-/// Is told what happens to files. Called from the threads that answer the kernel: must return at once.
-pub(crate) trait Watcher: Send + Sync {
-    /// The last handle of a plain regular file was released.
-    fn closed(&self, node: &Arc<Node>, written: bool);
-
-    /// A file or directory has another path now; with `exchanged`, the other one has the old path.
-    fn renamed(&self, from: &Path, to: &Path, exchanged: bool);
-
-    /// Runs a system call that moves or adds names, in a way that a walk of the whole tree can notice.
-    fn names_change(&self, call: &mut dyn FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()>;
-}
+use std::sync::{Mutex, PoisonError};
 
 /// Errors that are kept for `status`.
 const KEPT_ERRORS: usize = 32;

@@ -4,14 +4,16 @@
 //! file is plain (its bytes are in the lower file) or packed (its bytes are chunks of the store in `.mithril`,
 //! and an extended attribute says so: [`stub`]).
 //!
-//! What imports what, from below: [`stub`], `events`, `overlay` | [`ops`], [`control`], [`mounting`] | `packer`,
-//! `adapter`, `session` | `daemon` | [`cli`]. fuser's types are in `adapter` and `session` only.
+//! Modules import only from those above them in this list: [`exit`], [`stub`], [`settings`], `events` | `overlay` |
+//! [`mounting`] | [`control`] | [`ops`] | `packer` | `adapter`, `session` | `daemon` | [`cli`]. fuser's types are in
+//! `adapter` and `session` only.
 
 mod adapter;
 pub mod cli;
 pub mod control;
 mod daemon;
 mod events;
+pub mod exit;
 pub mod mounting;
 pub mod ops;
 mod overlay;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::exit;
+use crate::exit;
 
 /// Keeps machine-learning checkpoints small: a directory whose files are packed in the background.
 #[derive(Parser, Debug)]

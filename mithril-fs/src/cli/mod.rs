@@ -1,7 +1,7 @@
 //! The command line: arguments to requests, answers to text or JSON.
 
 pub mod arguments;
-pub mod exit;
+mod background;
 pub mod format;
 mod mount;
 mod query;
@@ -9,9 +9,9 @@ mod target;
 mod work;
 
 use arguments::{Arguments, Command};
-use exit::ExitCode;
 
 use crate::control::protocol::CommandError;
+use crate::exit::ExitCode;
 
 /// What a command that did not fail has to say with its exit code.
 type Outcome = Result<ExitCode, CommandError>;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::Outcome;
 use super::arguments::MountFlags;
-use super::exit::ExitCode;
-use super::{CommandError, Outcome};
+use super::background::{self, Ready};
 use crate::control::client;
+use crate::control::protocol::CommandError;
 use crate::control::protocol::{Answer, Request};
 use crate::daemon;
-use crate::mounting::background::{self, Ready};
+use crate::exit::ExitCode;
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::overlay::STORE_DIR;

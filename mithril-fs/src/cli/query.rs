@@ -2,13 +2,14 @@
 
 use std::io::{self, BufWriter, Write};
 
+use super::Outcome;
 use super::arguments::{PathFlags, QueryFlags};
-use super::exit::ExitCode;
 use super::format::{bytes, ratio, table, whole};
 use super::target::{self, Target};
-use super::{CommandError, Outcome};
 use crate::control::client;
+use crate::control::protocol::CommandError;
 use crate::control::protocol::{Answer, FileEntry, FileState, RelPath, Request, Status};
+use crate::exit::ExitCode;
 use crate::ops::offline::Offline;
 use crate::ops::{cat, list};
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::exit::ExitCode;
 use crate::control::protocol::{CommandError, RelPath};
+use crate::exit::ExitCode;
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::overlay::STORE_DIR;
 

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::Outcome;
 use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
-use super::exit::ExitCode;
 use super::format::{bytes, ratio};
 use super::query::unexpected;
 use super::target::{self, Target};
-use super::{CommandError, Outcome};
 use crate::control::client;
+use crate::control::protocol::CommandError;
 use crate::control::protocol::{Answer, GcReport, PackReport, Progress, Request, UnpackReport, VerifyReport};
+use crate::exit::ExitCode;
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::ops::offline::Offline;

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use super::protocol::{Answer, CommandError, Progress, Request};
 use super::socket;
-use crate::cli::exit::ExitCode;
+use crate::exit::ExitCode;
 use crate::mounting::mountinfo::OurMount;
 
 /// Sends a request to the daemon of a mount and waits for its answer; `progress` is told how far it is.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Daemon, failed};
-use crate::cli::exit::ExitCode;
 use crate::control::backend::{Backend, ProgressSink};
 use crate::control::protocol::{
     CommandError, FileEntry, GcReport, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
     VerifyReport,
 };
+use crate::exit::ExitCode;
 use crate::mounting::{holders, unmount};
 use crate::ops::walk::{Found, State, walk};
 use crate::ops::{Directory, collect, list, verify};

@@ -1,6 +1,5 @@
 //! What is done to the directory around the mount itself: what it can do, whose it is, how a mount is found and ended.
 
-pub mod background;
 pub mod holders;
 pub mod lock;
 pub mod mountinfo;

@@ -10,8 +10,8 @@ use rustix::fs::OFlags;
 
 use super::Directory;
 use super::walk::{State, walk};
-use crate::cli::exit::ExitCode;
 use crate::control::protocol::CommandError;
+use crate::exit::ExitCode;
 use crate::overlay::lower;
 
 /// Bytes that are written at once.

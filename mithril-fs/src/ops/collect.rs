@@ -6,8 +6,8 @@ use mithril_engine::id::ManifestId;
 
 use super::Directory;
 use super::walk::{State, walk};
-use crate::cli::exit::ExitCode;
 use crate::control::protocol::{CommandError, GcReport};
+use crate::exit::ExitCode;
 
 /// The manifests that the stubs of a directory name. A stub that does not fit its file still counts: its bytes may be
 /// all that is left of something.

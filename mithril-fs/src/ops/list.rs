@@ -8,8 +8,8 @@ use mithril_engine::id::ChunkId;
 
 use super::Directory;
 use super::walk::{Found, State, walk};
-use crate::cli::exit::ExitCode;
 use crate::control::protocol::{CommandError, FileEntry, FileState, RelPath};
+use crate::exit::ExitCode;
 
 /// Levels above a file in which its base may be.
 const BASE_LEVELS_UP: usize = 3;

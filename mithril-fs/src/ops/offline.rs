@@ -8,8 +8,8 @@ use mithril_engine::store::Store;
 use rustix::fs::{Mode, OFlags};
 
 use super::Directory;
-use crate::cli::exit::ExitCode;
 use crate::control::protocol::CommandError;
+use crate::exit::ExitCode;
 use crate::mounting::lock::{self, LockError, Locked};
 use crate::mounting::probe;
 use crate::stub::Namespace;

@@ -7,9 +7,9 @@ use mithril_engine::store::Verified;
 
 use super::Directory;
 use super::walk::{Found, State, walk};
-use crate::cli::exit::ExitCode;
 use crate::control::backend::ProgressSink;
 use crate::control::protocol::{CommandError, Progress, RelPath, VerifyReport};
+use crate::exit::ExitCode;
 
 /// Verifies the store and every packed file. With `repair_index`, the index is written anew from the packs first.
 ///

@@ -15,6 +15,7 @@ pub(crate) mod node;
 pub(crate) mod open;
 pub(crate) mod state;
 pub(crate) mod transition;
+pub(crate) mod watcher;
 
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
@@ -28,10 +29,11 @@ use mithril_engine::id::ManifestId;
 use mithril_engine::store::Store;
 use rustix::io::Errno;
 
-use crate::events::{Events, Watcher};
+use crate::events::Events;
 use crate::stub::Namespace;
 use handle::HandleTable;
 use node::NodeTable;
+use watcher::Watcher;
 
 /// The name at the top of the directory that belongs to us.
 pub(crate) const STORE_DIR: &str = ".mithril";

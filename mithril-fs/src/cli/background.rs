@@ -25,11 +25,11 @@ enum Said {
 }
 
 /// Tells the waiting command how the start went. Does nothing in the foreground.
-pub struct Ready(Option<File>);
+pub(super) struct Ready(Option<File>);
 
 impl Ready {
     /// The pipe that this process was given, if it was started by [`detach`].
-    pub fn inherited() -> Self {
+    pub(super) fn inherited() -> Self {
         let number =
             std::env::var(READY_FD).ok().and_then(|value| value.parse::<i32>().ok()).filter(|&fd| fd > 2);
         // SAFETY: `detach` opened this descriptor for this process and nobody else in it knows of it.
@@ -37,12 +37,12 @@ impl Ready {
     }
 
     /// Whether this process was started by [`detach`].
-    pub fn is_detached(&self) -> bool {
+    pub(super) fn is_detached(&self) -> bool {
         self.0.is_some()
     }
 
     /// It serves (with what its user should know), or it failed.
-    pub fn tell(&mut self, result: Result<&[String], &CommandError>) {
+    pub(super) fn tell(&mut self, result: Result<&[String], &CommandError>) {
         let Some(mut pipe) = self.0.take() else { return };
         let said = match result {
             Ok(notices) => Said::Serving(notices.to_vec()),
@@ -58,7 +58,7 @@ impl Ready {
 ///
 /// # Errors
 /// What the process in the background said, or that it ended without a word.
-pub fn detach() -> Result<Vec<String>, CommandError> {
+pub(super) fn detach() -> Result<Vec<String>, CommandError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| CommandError {
         message: format!("cannot go to the background: {what}: {error}; use --foreground"),
         exit_code: 1,

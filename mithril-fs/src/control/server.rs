@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,9 +22,9 @@ const MAX_CONNECTIONS: usize = 32;
 /// How often progress is told at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// A socket that is listened on. Dropped, its name goes.
+/// A socket that is listened on. Its name stays when it is dropped: as soon as the mount is gone, its device number may
+/// be another mount's, whose socket has the same name by then. The next one of that name takes its place.
 pub struct Server {
-    path: PathBuf,
     active: Arc<(Mutex<usize>, Condvar)>,
 }
 
@@ -59,7 +59,7 @@ impl Server {
                 });
             }
         })?;
-        Ok(Self { path: path.to_owned(), active })
+        Ok(Self { active })
     }
 
     /// Waits until the connections that are open were answered, but not for long.
@@ -74,12 +74,6 @@ fn count(shared: &(Mutex<usize>, Condvar), change: isize) {
     let mut active = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
     *active = active.saturating_add_signed(change);
     shared.1.notify_all();
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
 }
 
 /// Whether a caller may command a daemon of `me`: the same user, or root.

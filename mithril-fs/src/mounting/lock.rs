@@ -1,10 +1,10 @@
 //! One daemon a directory: a lock in the lower `.mithril`, held as long as its process lives.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,6 +12,9 @@ use rustix::io::Errno;
 use crate::overlay::STORE_DIR;
 
 const LOCK: &str = "lock";
+
+/// How long a process that was killed may take to end.
+const LAST_BREATH: Duration = Duration::from_secs(10);
 
 /// A directory that is ours alone.
 #[derive(Debug)]
@@ -72,10 +75,19 @@ pub fn lock(root: impl AsFd, purpose: &str, create: bool) -> Result<Locked, Lock
     let file = rustix::fs::openat(&store, LOCK, flags, Mode::from_raw_mode(0o600))
         .map_err(system("open the lock in"))?;
     let file = File::from(file);
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(LockError::Held { holder: holder(file) }),
-        Err(error) => return Err(system("lock")(error)),
+    let deadline = Instant::now() + LAST_BREATH;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => {
+                let holder = holder(&file);
+                if !is_ending(&holder) || Instant::now() > deadline {
+                    return Err(LockError::Held { holder });
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(system("lock")(error)),
+        }
     }
     let text = format!("process {} ({purpose})\n", std::process::id());
     // Only for the message of the next one: a full disk must not keep a directory from being mounted.
@@ -83,11 +95,22 @@ pub fn lock(root: impl AsFd, purpose: &str, create: bool) -> Result<Locked, Lock
     Ok(Locked { store, file })
 }
 
-fn holder(mut file: File) -> String {
-    let mut text = String::new();
-    match file.read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        _ => "another process".to_owned(),
+fn holder(file: &File) -> String {
+    let mut text = [0; 4096];
+    let len = file.read_at(&mut text, 0).unwrap_or(0);
+    let text = String::from_utf8_lossy(&text[..len]).trim().to_owned();
+    if text.is_empty() { "another process".to_owned() } else { text }
+}
+
+/// Whether the process that a lock names is dead, and only its last threads still have the lock: one that was killed
+/// while it waited for a disk.
+fn is_ending(holder: &str) -> bool {
+    let Some(pid) = holder.strip_prefix("process ").and_then(|rest| rest.split(' ').next()) else {
+        return false;
+    };
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
 

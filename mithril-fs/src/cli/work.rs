@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -19,6 +20,9 @@ use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::ops::offline::Offline;
 use crate::ops::{collect, verify as verifying};
+
+/// How long `umount` waits for a daemon to end after its mount is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Files that are named in a message; of more only the number is said.
 const NAMED_FILES: usize = 10;
@@ -69,10 +73,14 @@ pub(super) fn umount(flags: &UmountFlags) -> Outcome {
             Err(error) => Err(failed(format!("{}: {error:?}", mount.mountpoint.display()))),
         };
     }
+    let daemon = client::daemon_of(&mount);
     let Answer::Stopping(report) = ask(&mount, &Request::Stop { drain: flags.drain, lazy: flags.lazy })?
     else {
         return Err(unexpected());
     };
+    if let Some(daemon) = daemon.filter(|_| !flags.lazy) {
+        wait_for_end(daemon);
+    }
     if report.queued.is_empty() {
         return Ok(ExitCode::Ok);
     }
@@ -86,6 +94,18 @@ pub(super) fn umount(flags: &UmountFlags) -> Outcome {
         println!("  and {} more", report.queued.len() - NAMED_FILES);
     }
     Ok(ExitCode::Ok)
+}
+
+/// Waits until the daemon has let go of the directory, so that what comes next finds it free.
+fn wait_for_end(daemon: u32) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_there = || {
+        let stat = std::fs::read_to_string(format!("/proc/{daemon}/stat"));
+        stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| !rest.starts_with(['Z', 'X'])))
+    };
+    while is_there() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn failed(message: String) -> CommandError {

@@ -40,3 +40,10 @@ pub fn ask(
     }
     Err(unreachable(&"it ended before it answered"))
 }
+
+/// The process that serves a mount, as its socket says; `None` if it cannot be reached.
+pub fn daemon_of(mount: &OurMount) -> Option<u32> {
+    let stream = UnixStream::connect(socket::path(mount.owner, &mount.device)).ok()?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+}

@@ -8,7 +8,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# Ten checkpoints of some 120 MB each, twice, and as much again while files are packed.
+# Ten checkpoints of some 60 MB each, twice, and as much again while files are packed.
 NEEDED_MIB=4000
 work='' checkpoints='' child='' failures=0
 

@@ -1,6 +1,6 @@
 """train.py MOUNT COPY: trains a small language model and saves it as training scripts do, in the mount and in a copy.
 
-The text is Python's standard library, byte by byte; the model is a transformer of 11 million parameters. What is saved
+The text is Python's standard library, byte by byte; the model is a transformer of 5 million parameters. What is saved
 is saved twice by the same calls, so that the copy owes nothing to the mount.
 """
 
@@ -13,7 +13,7 @@ import time
 import torch
 from safetensors.torch import save_file
 
-WIDTH, LAYERS, HEADS, CONTEXT, BATCH = 384, 6, 6, 96, 8
+WIDTH, LAYERS, HEADS, CONTEXT, BATCH = 256, 6, 4, 64, 4
 STEPS, SAVE_EVERY, RATE = 120, 12, 3e-4
 
 

@@ -18,9 +18,12 @@ mod dispatch;
 mod entropy;
 mod estimate;
 mod numeric;
+mod options;
 mod plane_block;
 mod planes;
 mod zstd_frame;
+
+pub use options::{Level, Options};
 
 use crate::tensor::Element;
 use numeric::Transform;
@@ -108,6 +111,7 @@ pub fn encode(
     raw: &[u8],
     element: Element,
     base: Option<&[u8]>,
+    options: Options,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> Against {
@@ -116,14 +120,14 @@ pub fn encode(
         out.push(tag::SAME);
         return Against::Base;
     }
-    let against = match number_of(element) {
+    let against = match number_of(element).filter(|_| options.planes) {
         Some((width, signed)) => {
             let base = base.filter(|base| base.len() == raw.len());
             encode_numbers(raw, width, signed, base, scratch, out)
         }
         None => {
             out.push(tag::ZSTD);
-            let fits = scratch.zstd.compress(raw, base, out);
+            let fits = scratch.zstd.compress(raw, base, options.level.zstd(), out);
             if !fits {
                 out.truncate(start);
             }

@@ -41,7 +41,7 @@ fn moved(weights: &[u8], share: f64, seed: u64) -> Vec<u8> {
 fn roundtrip(raw: &[u8], element: Element, base: Option<&[u8]>) -> usize {
     let mut scratch = Scratch::default();
     let mut encoded = Vec::new();
-    let against = encode(raw, element, base, &mut scratch, &mut encoded);
+    let against = encode(raw, element, base, Options::default(), &mut scratch, &mut encoded);
     assert!(encoded.len() <= raw.len() + 16);
     let base = base.filter(|_| against == Against::Base);
     let mut out = vec![0xaa; raw.len()];
@@ -116,7 +116,14 @@ fn weights_shrink_as_they_should() {
 fn a_base_that_does_not_help_is_not_used() {
     let (weights, other) = (bf16_weights(100_000, 1), bf16_weights(100_000, 2));
     let mut encoded = Vec::new();
-    let against = encode(&weights, Element::Bf16, Some(&other), &mut Scratch::default(), &mut encoded);
+    let against = encode(
+        &weights,
+        Element::Bf16,
+        Some(&other),
+        Options::default(),
+        &mut Scratch::default(),
+        &mut encoded,
+    );
     assert_eq!(against, Against::Nothing);
 }
 
@@ -125,7 +132,10 @@ fn a_delta_without_its_base_is_an_error() {
     let weights = bf16_weights(10_000, 1);
     let (mut scratch, mut encoded) = (Scratch::default(), Vec::new());
     let raw = moved(&weights, 0.1, 2);
-    assert_eq!(encode(&raw, Element::Bf16, Some(&weights), &mut scratch, &mut encoded), Against::Base);
+    assert_eq!(
+        encode(&raw, Element::Bf16, Some(&weights), Options::default(), &mut scratch, &mut encoded),
+        Against::Base
+    );
     let mut out = vec![0; raw.len()];
     assert_eq!(decode(&encoded, None, &mut scratch, &mut out), Err(DecodeError::WrongBase));
     assert_eq!(decode(&encoded, Some(&weights[2..]), &mut scratch, &mut out), Err(DecodeError::WrongBase));
@@ -145,7 +155,7 @@ fn every_truncation_and_every_extension_is_an_error() {
         (text, Element::Bytes, Some(&weights[..])),
     ] {
         let mut encoded = Vec::new();
-        let against = encode(&raw, element, base, &mut scratch, &mut encoded);
+        let against = encode(&raw, element, base, Options::default(), &mut scratch, &mut encoded);
         let base = base.filter(|_| against == Against::Base);
         let mut out = vec![0; raw.len()];
         for len in 0..encoded.len() {
@@ -165,7 +175,7 @@ fn damage_never_panics() {
         [(Element::Bf16, None), (Element::Bf16, Some(&weights[..])), (Element::F32, Some(&weights[..]))]
     {
         let mut encoded = Vec::new();
-        encode(&raw, element, base, &mut scratch, &mut encoded);
+        encode(&raw, element, base, Options::default(), &mut scratch, &mut encoded);
         let mut out = vec![0; raw.len()];
         for _ in 0..3000 {
             let mut damaged = encoded.clone();

@@ -7,9 +7,6 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat, ParamSwit
 
 use super::{DecodeError, Decoded};
 
-/// Level for text, pickles and other bytes.
-const BYTES_LEVEL: i32 = 3;
-
 /// The window of frames with a base: base and chunk at their longest.
 const DELTA_WINDOW_LOG: u32 = 23;
 
@@ -115,13 +112,23 @@ impl std::fmt::Debug for ZstdScratch {
 
 impl ZstdScratch {
     /// Appends the frame of `bytes`, with `base` as its prefix; `false` if it would not be shorter.
-    pub(super) fn compress(&mut self, bytes: &[u8], base: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
+    pub(super) fn compress(
+        &mut self,
+        bytes: &[u8],
+        base: Option<&[u8]>,
+        level: i32,
+        out: &mut Vec<u8>,
+    ) -> bool {
         match base {
-            None => prepared(&mut self.compressor, || new_compressor(None))
-                .is_some_and(|context| compress_into(context, bytes, out)),
+            None => prepared(&mut self.compressor, || new_compressor(None)).is_some_and(|context| {
+                context.set_parameter(CParameter::CompressionLevel(level)).is_ok()
+                    && compress_into(context, bytes, out)
+            }),
             // The prefix must live as long as its context: one for each call. Such chunks are few.
             Some(base) => new_compressor(Some(DELTA_WINDOW_LOG)).is_some_and(|mut context: CCtx<'_>| {
-                context.ref_prefix(base).is_ok() && compress_into(&mut context, bytes, out)
+                context.set_parameter(CParameter::CompressionLevel(level)).is_ok()
+                    && context.ref_prefix(base).is_ok()
+                    && compress_into(&mut context, bytes, out)
             }),
         }
     }
@@ -144,7 +151,6 @@ impl ZstdScratch {
 
 fn new_compressor<'a>(window_log: Option<u32>) -> Option<CCtx<'a>> {
     let mut context = CCtx::try_create()?;
-    context.set_parameter(CParameter::CompressionLevel(BYTES_LEVEL)).ok()?;
     for parameter in frame_parameters() {
         context.set_parameter(parameter).ok()?;
     }

@@ -36,7 +36,8 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The `mithril-fs` executable: `$MITHRIL_FS_BIN`, or the one beside the test, built if it is missing.
+/// The `mithril-fs` executable: `$MITHRIL_FS_BIN`, or the one of the same profile as the caller, built if it
+/// is missing.
 ///
 /// # Panics
 /// If it cannot be built.
@@ -46,15 +47,19 @@ pub fn executable() -> PathBuf {
         return path.into();
     }
     let test = std::env::current_exe().expect("a test knows its executable");
-    let path = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .expect("it lies in target/debug/deps")
-        .join("mithril-fs");
+    // Tests lie in `target/PROFILE/deps`, programs in `target/PROFILE`.
+    let folder = test.parent().expect("an executable lies in a directory");
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let path = profile.join("mithril-fs");
     BUILT.call_once(|| {
         // Cheap if nothing changed; without it, a test would run against yesterday's daemon.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo).args(["build", "--quiet", "-p", "mithril-fs"]).status();
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "-p", "mithril-fs"]);
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        let status = build.status();
         assert!(status.is_ok_and(|status| status.success()), "mithril-fs cannot be built");
     });
     path

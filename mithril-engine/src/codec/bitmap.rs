@@ -137,12 +137,12 @@ mod vectors {
         _mm512_maskz_compress_epi16, _mm512_set1_epi16, _mm512_storeu_si512,
     };
 
-    use super::super::dispatch::has_avx512;
+    use super::super::dispatch::{Isa, isa};
 
     const LANES: usize = 32;
 
     pub(super) fn available() -> bool {
-        has_avx512() && is_x86_feature_detected!("avx512vbmi2")
+        isa() == Isa::Avx512
     }
 
     pub(super) fn pack16(

@@ -23,6 +23,7 @@ mod plane_block;
 mod planes;
 mod zstd_frame;
 
+pub use dispatch::{Isa, isa, limit_isa};
 pub use options::{Level, Options};
 
 use crate::tensor::Element;

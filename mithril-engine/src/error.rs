@@ -1,6 +1,6 @@
 //! The one error type of the engine.
 //!
-//! Each variant says who has to act: `Io` the machine, `Corrupt` the user (from a copy), `NotFound` the
+//! Each variant says who has to act: `Io` the machine, `Corrupt` the user (from a copy), `NotFound` and `Invalid` the
 //! caller, `Unsupported` an upgrade.
 
 use std::io;
@@ -45,6 +45,14 @@ pub enum Error {
         /// Which version or feature.
         detail: String,
     },
+    /// What the caller gave does not fit what it was given for.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// Which argument or file.
+        what: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// The work was cancelled by its owner (an unmount, a file that was opened meanwhile).
     #[error("cancelled")]
     Cancelled,
@@ -54,6 +62,11 @@ impl Error {
     /// An `Io` error with its context.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Error::Io { action, path: path.into(), source: source.into() }
+    }
+
+    /// An `Invalid` error with its context.
+    pub fn invalid(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Invalid { what: what.into(), reason: reason.into() }
     }
 
     /// A `Corrupt` error with its context.

@@ -6,9 +6,11 @@
 //! way back, by range.
 //!
 //! Modules import only from those above them in this list: [`error`], [`id`], [`range`], [`source`],
-//! [`settings`] | [`tensor`], [`codec`] | [`format`] | [`chunk`] | [`store`] | [`file`].
+//! [`settings`] | [`tensor`], [`codec`] | [`format`] | [`chunk`] | [`store`] | [`file`] |
+//! [`checkpoint`].
 //! The engine blocks; it holds no async runtime, and knows nothing of FUSE.
 
+pub mod checkpoint;
 pub mod chunk;
 pub mod codec;
 pub mod error;

@@ -43,6 +43,42 @@ mod tag {
     pub(super) const ZSTD: u8 = 4;
 }
 
+/// How a chunk is encoded, for people: what stands behind a format tag.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Format {
+    /// The bytes as they are.
+    Raw = tag::RAW,
+    /// Nothing: the chunk is its base.
+    Same = tag::SAME,
+    /// Byte planes, alone or of differences.
+    Planes = tag::PLANES,
+    /// 16-bit differences with a bitmap of the changed.
+    Delta16 = tag::DELTA16,
+    /// A zstd frame.
+    Zstd = tag::ZSTD,
+}
+
+impl Format {
+    /// The format of an encoded chunk, of which the first byte is enough; `None` for one of a later version.
+    pub fn of(encoded: &[u8]) -> Option<Self> {
+        use Format::{Delta16, Planes, Raw, Same, Zstd};
+        let tag = *encoded.first()?;
+        [Raw, Same, Planes, Delta16, Zstd].into_iter().find(|format| *format as u8 == tag)
+    }
+
+    /// A word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::Same => "same",
+            Format::Planes => "planes",
+            Format::Delta16 => "delta16",
+            Format::Zstd => "zstd",
+        }
+    }
+}
+
 /// Buffers that are kept between calls; one a thread.
 #[derive(Debug, Default)]
 pub struct Scratch {

@@ -8,3 +8,5 @@ pub mod cache;
 pub mod lineage;
 pub mod pack;
 pub mod read;
+
+pub(crate) use pack::{data_spans, pieces_of};

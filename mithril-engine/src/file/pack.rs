@@ -171,7 +171,7 @@ impl Appended<'_, '_> {
 }
 
 /// The ranges of the source that are no holes.
-fn data_spans(source: &dyn Source) -> Result<Vec<ByteRange>> {
+pub(crate) fn data_spans(source: &dyn Source) -> Result<Vec<ByteRange>> {
     let mut spans = Vec::new();
     let mut position = 0;
     while let Some(span) = source.next_data(position).map_err(|e| Error::io("seek in", "source", e))? {
@@ -183,7 +183,7 @@ fn data_spans(source: &dyn Source) -> Result<Vec<ByteRange>> {
 
 /// The pieces of a file, without its holes. A file without holes is cut along its tensors. One with holes is a
 /// preallocated or sparse one: its spans are cut as bytes where they do not hold whole pieces.
-fn pieces_of(layout: &Layout, size: u64, spans: &[ByteRange]) -> Vec<Piece> {
+pub(crate) fn pieces_of(layout: &Layout, size: u64, spans: &[ByteRange]) -> Vec<Piece> {
     if let [only] = spans
         && only.offset == 0
         && only.len == size

@@ -79,6 +79,11 @@ impl<'a> Reader<'a> {
         usize::try_from(count).map_err(|_| self.corrupt("it counts more than fits in memory"))
     }
 
+    /// Bytes that were not read yet.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether everything was read.
     pub(crate) fn is_at_end(&self) -> bool {
         self.bytes.is_empty()

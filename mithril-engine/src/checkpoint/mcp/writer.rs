@@ -1,0 +1,242 @@
+//! Compressing a checkpoint. The output is only ever appended to, so that it may be a pipe.
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use rayon::prelude::*;
+
+use super::matching::Matching;
+use super::reference::Reference;
+use crate::checkpoint::CompressionConfig;
+use crate::chunk::Piece;
+use crate::codec::{self, Against, Scratch};
+use crate::error::{Error, Result};
+use crate::file;
+use crate::format::manifest::{Extent, Manifest};
+use crate::format::mcp::{self, Base, Footer, Record};
+use crate::id::ChunkId;
+use crate::range::ByteRange;
+use crate::source::Source;
+use crate::tensor::{self, Layout};
+
+/// Pieces that are encoded before their results are written: enough for many processors, and at most some 80 MiB.
+const WINDOW_PIECES: usize = 64;
+
+/// Bytes of a hole that are hashed at a time.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// How far a compression is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Bytes of the file that are done.
+    pub done_bytes: u64,
+    /// Bytes of the file.
+    pub total_bytes: u64,
+    /// Bytes written so far.
+    pub stored_bytes: u64,
+}
+
+/// What a compression did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// Bytes of the file.
+    pub original_bytes: u64,
+    /// Bytes that were written.
+    pub compressed_bytes: u64,
+    /// Different chunks.
+    pub chunks: u64,
+    /// Chunks that are based on the reference.
+    pub deltas: u64,
+}
+
+/// Compresses `source` to `out`, against `reference` where that is smaller, with the threads of the current pool. Every
+/// chunk is decoded again and compared before it is written.
+///
+/// # Errors
+/// Those of reading and writing; `Invalid` for a file with too many pieces.
+pub fn compress(
+    source: &dyn Source,
+    reference: Option<&Reference<'_>>,
+    config: &CompressionConfig,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Summary> {
+    let layout = tensor::inspect(source).map_err(|e| Error::io("inspect", "the file", e))?;
+    let pieces = file::pieces_of(&layout, source.size(), &file::data_spans(source)?);
+    let matching = reference.map(|reference| Matching::new(&reference.layout, reference.id.len));
+    let job = Job { source, reference, matching, layout: &layout, config };
+    let mut written = Written::begin(out, source.size())?;
+    for window in pieces.chunks(WINDOW_PIECES) {
+        let known = &written.known;
+        let encoded: Vec<Result<Encoded>> = window
+            .par_iter()
+            .map_init(Worker::default, |worker, piece| job.encode(piece, known, worker))
+            .collect();
+        for (piece, encoded) in window.iter().zip(encoded) {
+            written.add(piece, &encoded?)?;
+        }
+        progress(written.progress());
+    }
+    written.finish(&layout, reference)
+}
+
+/// Buffers of an encoding thread.
+#[derive(Default)]
+struct Worker {
+    base: Vec<u8>,
+    check: Vec<u8>,
+    codec: Scratch,
+}
+
+struct Encoded {
+    id: ChunkId,
+    raw: Vec<u8>,
+    /// `None` if the chunk was written before.
+    new: Option<(Vec<u8>, Base)>,
+}
+
+struct Job<'a> {
+    source: &'a dyn Source,
+    reference: Option<&'a Reference<'a>>,
+    matching: Option<Matching>,
+    layout: &'a Layout,
+    config: &'a CompressionConfig,
+}
+
+impl Job<'_> {
+    fn encode(&self, piece: &Piece, known: &HashSet<ChunkId>, worker: &mut Worker) -> Result<Encoded> {
+        let len = usize::try_from(piece.range.len).map_err(|_| Error::corrupt("piece", "too long"))?;
+        let mut raw = vec![0; len];
+        self.source
+            .read_exact_at(&mut raw, piece.range.offset)
+            .map_err(|e| Error::io("read", "the file", e))?;
+        let id = ChunkId::of(&raw);
+        if known.contains(&id) {
+            return Ok(Encoded { id, raw, new: None });
+        }
+        let Worker { base, check, codec: scratch } = worker;
+        let range = self.read_base(piece, base)?;
+        let with = range.is_some().then_some(base.as_slice());
+        let mut bytes = Vec::with_capacity(len / 2);
+        let against = codec::encode(&raw, piece.element, with, self.config.options(), scratch, &mut bytes);
+        let range = range.filter(|_| against == Against::Base);
+        check.resize(len, 0);
+        codec::decode(&bytes, range.is_some().then_some(base.as_slice()), scratch, check)
+            .map_err(|e| Error::corrupt(format!("chunk {id} just after encoding"), e.to_string()))?;
+        if *check != raw {
+            return Err(Error::corrupt(
+                format!("chunk {id} just after encoding"),
+                "it decodes to other bytes",
+            ));
+        }
+        Ok(Encoded { id, raw, new: Some((bytes, range.map_or(Base::None, Base::Reference))) })
+    }
+
+    /// Reads what a piece may be based on.
+    fn read_base(&self, piece: &Piece, base: &mut Vec<u8>) -> Result<Option<ByteRange>> {
+        let (Some(reference), Some(matching)) = (self.reference, &self.matching) else { return Ok(None) };
+        let Some(range) = matching.find(piece, &self.layout.tensors) else { return Ok(None) };
+        base.resize(usize::try_from(range.len).unwrap_or(0), 0);
+        let read = reference.source.read_exact_at(base, range.offset);
+        read.map_err(|e| Error::io("read", "the reference", e))?;
+        Ok(Some(range))
+    }
+}
+
+/// What has been written so far.
+struct Written<'a> {
+    out: &'a mut dyn Write,
+    hasher: blake3::Hasher,
+    extents: Vec<Extent>,
+    records: Vec<Record>,
+    known: HashSet<ChunkId>,
+    /// End of the last piece in the file.
+    position: u64,
+    /// Bytes written.
+    stored: u64,
+    total: u64,
+}
+
+impl<'a> Written<'a> {
+    fn begin(out: &'a mut dyn Write, total: u64) -> Result<Self> {
+        let mut this = Self {
+            out,
+            hasher: blake3::Hasher::new(),
+            extents: Vec::new(),
+            records: Vec::new(),
+            known: HashSet::new(),
+            position: 0,
+            stored: 0,
+            total,
+        };
+        this.write(&mcp::header())?;
+        Ok(this)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(|e| Error::io("write", "the compressed checkpoint", e))?;
+        self.stored += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn add(&mut self, piece: &Piece, encoded: &Encoded) -> Result<()> {
+        self.skip_to(piece.range.offset);
+        self.hasher.update(&encoded.raw);
+        let raw_len = u32::try_from(encoded.raw.len()).map_err(|_| Error::corrupt("piece", "too long"))?;
+        self.extents.push(Extent::Chunk { id: encoded.id, len: raw_len, element: piece.element });
+        self.position = piece.range.end();
+        // A window may hold the same chunk twice.
+        if let Some((bytes, base)) = &encoded.new
+            && self.known.insert(encoded.id)
+        {
+            let stored = ByteRange { offset: self.stored, len: bytes.len() as u64 };
+            self.write(bytes)?;
+            self.records.push(Record { id: encoded.id, raw_len, stored, base: *base });
+        }
+        Ok(())
+    }
+
+    /// What lies before `offset` and is no piece is a hole.
+    fn skip_to(&mut self, offset: u64) {
+        let mut left = offset.saturating_sub(self.position);
+        if left == 0 {
+            return;
+        }
+        self.extents.push(Extent::Hole { len: left });
+        while left > 0 {
+            let zeros = left.min(ZEROS.len() as u64);
+            self.hasher.update(&ZEROS[..usize::try_from(zeros).unwrap_or(0)]);
+            left -= zeros;
+        }
+        self.position = offset;
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { done_bytes: self.position, total_bytes: self.total, stored_bytes: self.stored }
+    }
+
+    fn finish(mut self, layout: &Layout, reference: Option<&Reference<'_>>) -> Result<Summary> {
+        self.skip_to(self.total);
+        let is_delta = |record: &&Record| matches!(record.base, Base::Reference(_));
+        let deltas = self.records.iter().filter(is_delta).count() as u64;
+        let footer = Footer {
+            manifest: Manifest {
+                container: layout.container,
+                tensors: layout.tensors.clone(),
+                extents: std::mem::take(&mut self.extents),
+            },
+            digest: *self.hasher.finalize().as_bytes(),
+            // A file that shares nothing with its reference does not need it.
+            reference: reference.filter(|_| deltas > 0).map(|reference| reference.id.clone()),
+            records: std::mem::take(&mut self.records),
+        };
+        self.write(&footer.encode()?)?;
+        self.out.flush().map_err(|e| Error::io("write", "the compressed checkpoint", e))?;
+        Ok(Summary {
+            original_bytes: self.total,
+            compressed_bytes: self.stored,
+            chunks: footer.records.len() as u64,
+            deltas,
+        })
+    }
+}

@@ -5,10 +5,12 @@
 //! and an extended attribute says so: [`stub`]).
 //!
 //! Modules import only from those above them in this list: [`exit`], [`stub`], [`settings`], `events` | `overlay` |
-//! [`mounting`] | [`control`] | [`ops`] | `packer` | `adapter`, `session` | `daemon` | [`cli`]. fuser's types are in
+//! [`mounting`] | [`control`] | [`ops`] | `packer` | `adapter`, `session` | `daemon` | [`cli`] |
+//! [`checkpoint`]. fuser's types are in
 //! `adapter` and `session` only.
 
 mod adapter;
+pub mod checkpoint;
 pub mod cli;
 pub mod control;
 mod daemon;

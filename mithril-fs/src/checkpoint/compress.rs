@@ -1,0 +1,103 @@
+//! `compress`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mithril_engine::checkpoint::mcp::{self, McpFile, Summary};
+use mithril_engine::source::Source;
+
+use super::arguments::CompressFlags;
+use super::bar::Bar;
+use super::failure::Failure;
+use super::files::{Output, files_below, is_standard};
+use super::input::{self, with_extension};
+use crate::cli::format::{bytes, ratio};
+
+pub(super) fn run(flags: &CompressFlags) -> Result<(), Failure> {
+    if flags.recursive {
+        return directory(flags);
+    }
+    let output = match &flags.output {
+        Some(output) => output.clone(),
+        None if is_standard(&flags.input) => PathBuf::from("-"),
+        None => with_extension(&flags.input),
+    };
+    let summary = one(flags, &flags.input, &output, flags.base.as_deref())?;
+    say(&flags.input.display().to_string(), &summary);
+    Ok(())
+}
+
+fn say(what: &str, summary: &Summary) {
+    eprintln!(
+        "{what}: {} to {} ({}), {} of {} chunks as deltas",
+        bytes(summary.original_bytes),
+        bytes(summary.compressed_bytes),
+        ratio(summary.original_bytes, summary.compressed_bytes),
+        summary.deltas,
+        summary.chunks
+    );
+}
+
+/// Compresses one file.
+fn one(flags: &CompressFlags, from: &Path, to: &Path, base: Option<&Path>) -> Result<Summary, Failure> {
+    let source = input::open_file(from)?;
+    if McpFile::is_one(&source).map_err(|error| Failure::of(from, &error))? && !flags.force {
+        return Err(Failure::at(from, "it is compressed already: give --force to do it again"));
+    }
+    let opened = base.map(|base| input::open(base, None)).transpose()?;
+    let reference = match (&opened, base) {
+        (Some(opened), Some(base)) => Some(opened.reference(base)?),
+        _ => None,
+    };
+    let mut output = Output::create(to, flags.force)?;
+    let bar = Bar::new(source.size());
+    let config = flags.codec.config();
+    let summary = input::on_threads(config.threads, || {
+        let mut show = |now: mcp::Progress| bar.show(now.done_bytes, now.stored_bytes);
+        mcp::compress(&source, reference.as_ref(), &config, &mut output, &mut show)
+    })?
+    .map_err(|error| Failure::of(from, &error))?;
+    output.finish((!is_standard(from)).then(|| source.file()))?;
+    Ok(summary)
+}
+
+/// Compresses every file below a directory.
+fn directory(flags: &CompressFlags) -> Result<(), Failure> {
+    let Some(target) = flags.output.as_ref().filter(|output| !is_standard(output)) else {
+        return Err(Failure::new("-r needs a directory to write to: give it with -o"));
+    };
+    let mut total = Summary::default();
+    let mut failures = Vec::new();
+    let files = files_below(&flags.input)?;
+    for relative in &files {
+        let to = with_extension(&target.join(relative));
+        let folder = to.parent().unwrap_or(target);
+        fs::create_dir_all(folder).map_err(|error| Failure::at(folder, error))?;
+        let base = flags.base.as_ref().and_then(|base| counterpart(base, relative));
+        match one(flags, &flags.input.join(relative), &to, base.as_deref()) {
+            Ok(summary) => {
+                say(&relative.display().to_string(), &summary);
+                total.original_bytes += summary.original_bytes;
+                total.compressed_bytes += summary.compressed_bytes;
+                total.chunks += summary.chunks;
+                total.deltas += summary.deltas;
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    say(&format!("{} files", files.len() - failures.len()), &total);
+    match failures.pop() {
+        None => Ok(()),
+        Some(last) => {
+            failures.iter().for_each(|failure| eprintln!("mithril-checkpoint: {}", failure.message));
+            Err(last)
+        }
+    }
+}
+
+/// The file of the same name in the directory of an earlier checkpoint, compressed or not.
+fn counterpart(base: &Path, relative: &Path) -> Option<PathBuf> {
+    let plain = base.join(relative);
+    let compressed = with_extension(&plain);
+    [plain, compressed].into_iter().find(|path| path.is_file())
+}

@@ -6,7 +6,7 @@
 //! way back, by range.
 //!
 //! Modules import only from those above them in this list: [`error`], [`id`], [`range`], [`source`],
-//! [`settings`] | [`tensor`], [`codec`] | [`format`] | [`chunk`] | [`store`] | [`file`] |
+//! [`settings`] | [`tensor`], [`quantize`], [`codec`] | [`format`] | [`chunk`] | [`store`] | [`file`] |
 //! [`checkpoint`].
 //! The engine blocks; it holds no async runtime, and knows nothing of FUSE.
 
@@ -17,6 +17,7 @@ pub mod error;
 pub mod file;
 pub mod format;
 pub mod id;
+pub mod quantize;
 pub mod range;
 pub mod settings;
 pub mod source;

@@ -92,7 +92,8 @@ fn a_delta_finds_its_base_beside_it_or_says_what_it_wants() {
     let (_, message) = refused(&folder, &["decompress", "two.mcp", "-o", "again"]);
     assert!(message.contains("step1.safetensors") && message.contains("--base"), "{message}");
     ok(&folder, &["decompress", "two.mcp", "-o", "again", "--base", "moved"]);
-    let (code, message) = refused(&folder, &["decompress", "two.mcp", "-o", "wrong", "--base", "step2.safetensors"]);
+    let (code, message) =
+        refused(&folder, &["decompress", "two.mcp", "-o", "wrong", "--base", "step2.safetensors"]);
     assert_eq!(code, DAMAGED, "{message}");
     assert!(message.contains("reference is another file"), "{message}");
     assert!(!folder.path().join("wrong").exists(), "an output appears whole or not at all");
@@ -138,7 +139,10 @@ fn a_directory_goes_and_comes_back_whole() {
     assert!(fs::metadata(at("small/a/b/model.safetensors.mcp")).unwrap().len() < 400_000);
     ok(&folder, &["decompress", "-r", "small", "-o", "back", "--base", "old"]);
     for name in ["a/b/model.safetensors", "empty", "config.json"] {
-        assert!(fs::read(at("run").join(name)).unwrap() == fs::read(at("back").join(name)).unwrap(), "{name}");
+        assert!(
+            fs::read(at("run").join(name)).unwrap() == fs::read(at("back").join(name)).unwrap(),
+            "{name}"
+        );
     }
 }
 
@@ -200,4 +204,61 @@ fn bad_input_gets_a_clear_error_and_nothing_is_lost() {
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| Path::new(name) == Path::new("x")), "{left:?}");
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('.')), "{left:?}");
+}
+
+#[test]
+fn rounding_needs_a_bound_and_keeps_to_it() {
+    let folder = folder();
+    let (code, message) = refused(&folder, &["compress", "step1.safetensors", "--lossy", "int8"]);
+    assert!(code == 2 && message.contains("--max-error"), "{message}");
+    let (code, _) = refused(&folder, &["compress", "step1.safetensors", "--max-error", "1"]);
+    assert_eq!(code, 2);
+    ok(&folder, &["compress", "step1.safetensors", "-o", "exact.mcp"]);
+    for scheme in ["int8", "fp8-e4m3", "fp8-e5m2", "fp16", "bf16"] {
+        ok(
+            &folder,
+            &[
+                "compress",
+                "step1.safetensors",
+                "-f",
+                "-o",
+                "small.mcp",
+                "--lossy",
+                scheme,
+                "--max-error",
+                "1e-4",
+            ],
+        );
+        ok(&folder, &["decompress", "small.mcp", "-f", "-o", "back"]);
+        let (old, new) = (checkpoint(1), fs::read(folder.path().join("back")).unwrap());
+        let data = old.len() - 1_600_000;
+        assert_eq!(old[..data], new[..data]);
+        let floats = |bytes: &[u8]| -> Vec<f32> {
+            bytes[data..].chunks(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect()
+        };
+        let errors = floats(&old).into_iter().zip(floats(&new)).map(|(a, b)| (a - b).abs());
+        let largest = errors.fold(0.0, f32::max);
+        assert!(largest > 0.0 && largest <= 1e-4, "{scheme}: {largest}");
+        let info: serde_json::Value =
+            serde_json::from_str(&ok(&folder, &["info", "--json", "small.mcp"])).unwrap();
+        assert_eq!(info["losses"][0]["scheme"], scheme);
+        assert!((info["losses"][0]["max_error"].as_f64().unwrap() - f64::from(largest)).abs() < 1e-9);
+    }
+    ok(
+        &folder,
+        &[
+            "compress",
+            "step1.safetensors",
+            "-f",
+            "-o",
+            "small.mcp",
+            "--lossy",
+            "int8",
+            "--max-relative-error",
+            "0.01",
+            "--per-channel",
+        ],
+    );
+    let len = |name: &str| fs::metadata(folder.path().join(name)).unwrap().len();
+    assert!(len("small.mcp") * 3 < len("exact.mcp"), "{} of {}", len("small.mcp"), len("exact.mcp"));
 }

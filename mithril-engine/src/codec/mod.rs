@@ -10,6 +10,7 @@
 //! 2 planes    width and transform, then blocks of byte planes
 //! 3 delta16   blocks of changed-element bitmap, symbols and escapes, against the base
 //! 4 zstd      a zstd frame, with the base as its dictionary if there is one
+//! 8 scaled    integers of 8 bits and the scales of their blocks, of floats that were quantized
 //! ```
 
 mod bitmap;
@@ -21,11 +22,13 @@ mod numeric;
 mod options;
 mod plane_block;
 mod planes;
+mod scaled;
 mod zstd_frame;
 
 pub use dispatch::{Isa, isa, limit_isa};
 pub use options::{Level, Options};
 
+use crate::quantize::Quantized;
 use crate::tensor::Element;
 use numeric::Transform;
 use zstd_frame::ZstdScratch;
@@ -41,6 +44,7 @@ mod tag {
     pub(super) const PLANES: u8 = 2;
     pub(super) const DELTA16: u8 = 3;
     pub(super) const ZSTD: u8 = 4;
+    pub(super) const SCALED: u8 = 8;
 }
 
 /// How a chunk is encoded, for people: what stands behind a format tag.
@@ -57,14 +61,16 @@ pub enum Format {
     Delta16 = tag::DELTA16,
     /// A zstd frame.
     Zstd = tag::ZSTD,
+    /// Integers and scales of floats that were quantized.
+    Scaled = tag::SCALED,
 }
 
 impl Format {
     /// The format of an encoded chunk, of which the first byte is enough; `None` for one of a later version.
     pub fn of(encoded: &[u8]) -> Option<Self> {
-        use Format::{Delta16, Planes, Raw, Same, Zstd};
+        use Format::{Delta16, Planes, Raw, Same, Scaled, Zstd};
         let tag = *encoded.first()?;
-        [Raw, Same, Planes, Delta16, Zstd].into_iter().find(|format| *format as u8 == tag)
+        [Raw, Same, Planes, Delta16, Zstd, Scaled].into_iter().find(|format| *format as u8 == tag)
     }
 
     /// A word for it.
@@ -75,6 +81,7 @@ impl Format {
             Format::Planes => "planes",
             Format::Delta16 => "delta16",
             Format::Zstd => "zstd",
+            Format::Scaled => "scaled",
         }
     }
 }
@@ -180,6 +187,26 @@ pub fn encode(
     against
 }
 
+/// Encodes what was quantized, appending to `out`: what [`decode`] gives are its bytes. The result is never longer than
+/// these and 16 more.
+pub fn encode_quantized(quantized: &Quantized, element: Element, scratch: &mut Scratch, out: &mut Vec<u8>) {
+    let start = out.len();
+    match &quantized.codes {
+        Some(codes) => {
+            out.push(tag::SCALED);
+            scaled::encode(codes, element, &quantized.bytes, scratch, out);
+        }
+        None => {
+            encode(&quantized.bytes, element, None, Options::default(), scratch, out);
+        }
+    }
+    if out.len() - start > quantized.bytes.len() {
+        out.truncate(start);
+        out.push(tag::RAW);
+        out.extend_from_slice(&quantized.bytes);
+    }
+}
+
 fn encode_numbers(
     raw: &[u8],
     width: usize,
@@ -242,6 +269,7 @@ pub fn decode(
         tag::DELTA16 if same_length(base) => delta16::decode(body, base.unwrap_or_default(), scratch, out),
         tag::DELTA16 => Err(DecodeError::WrongBase),
         tag::ZSTD => scratch.zstd.decompress(body, base, out),
+        tag::SCALED => scaled::decode(body, scratch, out),
         other => Err(DecodeError::UnknownFormat(other)),
     }
 }

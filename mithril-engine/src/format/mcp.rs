@@ -4,10 +4,13 @@
 //! file      header, encoded chunks one after the other, footer, trailer
 //! header    "MITHRMCP", version u8, 7 bytes 0
 //! footer    zstd frame of: manifest length varint, manifest, digest of the file (32 bytes),
-//!           reference u8 (0 none, 1: name length varint, name, length varint, digest), chunks varint, chunk records
+//!           reference u8 (0 none, 1: name length varint, name, length varint, digest), chunks varint, chunk records,
+//!           lossy tensors varint, loss records
 //! record    place varint (among the different chunks of the manifest, in the order in which it first names them),
 //!           stored length varint, base u8 (0 none, 1: varint how many records before this one,
 //!           2: offset varint and length varint in the reference)
+//! loss      tensor varint, scheme u8, kind of bound u8 (0 absolute, 1 relative), bound f64, elements varint,
+//!           exact elements varint, largest error f64, sum of errors f64
 //! trailer   stored length of the footer u32, its plain length u32, BLAKE3 of the stored footer, "MITHRMCP"
 //! ```
 
@@ -17,6 +20,7 @@ use super::bytes::{Reader, put_varint};
 use super::manifest::{Extent, Manifest};
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
+use crate::quantize::{Bound, Report, Scheme};
 use crate::range::ByteRange;
 use crate::settings::CHUNK_MAX_BYTES;
 
@@ -37,6 +41,9 @@ const EXPANSION_MAX_BYTES: u64 = 16;
 
 /// Bytes that a record takes at least.
 const RECORD_LEAST_BYTES: usize = 3;
+
+/// Bytes that a loss record takes at least.
+const LOSS_LEAST_BYTES: usize = 29;
 
 const WHAT: &str = "compressed checkpoint";
 
@@ -72,14 +79,29 @@ pub(crate) struct Record {
     pub(crate) base: Base,
 }
 
+/// What was lost of a tensor.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Loss {
+    /// Which tensor: its place among those of the file.
+    pub tensor: usize,
+    /// What its elements became.
+    pub scheme: Scheme,
+    /// How far they may be from what they were.
+    pub bound: Bound,
+    /// How far they are.
+    pub report: Report,
+}
+
 /// Everything behind the chunks.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Footer {
     pub(crate) manifest: Manifest,
     pub(crate) digest: [u8; DIGEST_BYTES],
     pub(crate) reference: Option<ReferenceId>,
     /// In the order of their encodings in the file, which lie one behind the other.
     pub(crate) records: Vec<Record>,
+    /// By tensor; none for a file that is what it was.
+    pub(crate) losses: Vec<Loss>,
 }
 
 pub(crate) fn header() -> [u8; HEADER_BYTES] {
@@ -177,6 +199,8 @@ impl Footer {
                 }
             }
         }
+        put_varint(&mut raw, self.losses.len() as u64);
+        self.losses.iter().for_each(|loss| put_loss(&mut raw, loss));
         let stored = zstd::bulk::compress(&raw, ZSTD_LEVEL)
             .map_err(|e| Error::io("compress", "the footer of a checkpoint", e))?;
         let too_long = || Error::invalid("file", "it has too many pieces for one compressed checkpoint");
@@ -245,11 +269,20 @@ impl Footer {
             let base = decode_base(&mut reader, index, reference.as_ref())?;
             records.push(Record { id, raw_len, stored, base });
         }
+        let count = reader.count(LOSS_LEAST_BYTES)?;
+        let mut losses: Vec<Loss> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let loss = decode_loss(&mut reader, manifest.tensors.len())?;
+            if losses.last().is_some_and(|last| last.tensor >= loss.tensor) {
+                return Err(reader.corrupt("its lossy tensors are out of order"));
+            }
+            losses.push(loss);
+        }
         reader.end()?;
         if position != trailer.footer_offset {
             return Err(Error::corrupt(WHAT, "its chunks end elsewhere than its footer begins"));
         }
-        Ok(Self { manifest, digest, reference, records })
+        Ok(Self { manifest, digest, reference, records, losses })
     }
 }
 
@@ -274,6 +307,38 @@ fn decode_base(reader: &mut Reader<'_>, index: usize, reference: Option<&Referen
         }
         _ => Err(reader.corrupt("unknown kind of base")),
     }
+}
+
+fn put_loss(out: &mut Vec<u8>, loss: &Loss) {
+    let (kind, bound) = match loss.bound {
+        Bound::Absolute(error) => (0, error),
+        Bound::Relative(share) => (1, share),
+    };
+    put_varint(out, loss.tensor as u64);
+    out.extend_from_slice(&[loss.scheme as u8, kind]);
+    out.extend_from_slice(&bound.to_le_bytes());
+    put_varint(out, loss.report.elements);
+    put_varint(out, loss.report.exact);
+    out.extend_from_slice(&loss.report.max_error.to_le_bytes());
+    out.extend_from_slice(&loss.report.error_sum.to_le_bytes());
+}
+
+fn decode_loss(reader: &mut Reader<'_>, tensors: usize) -> Result<Loss> {
+    let tensor = usize::try_from(reader.varint()?).ok().filter(|&tensor| tensor < tensors);
+    let tensor = tensor.ok_or_else(|| reader.corrupt("a lossy tensor is not there"))?;
+    let scheme = Scheme::from_code(reader.u8()?).ok_or_else(|| reader.corrupt("unknown scheme"))?;
+    let kind = reader.u8()?;
+    let mut float = || reader.u64().map(f64::from_bits);
+    let value = float()?;
+    let bound = match kind {
+        0 => Bound::Absolute(value),
+        1 => Bound::Relative(value),
+        _ => return Err(reader.corrupt("unknown kind of bound")),
+    };
+    let (elements, exact) = (reader.varint()?, reader.varint()?);
+    let mut float = || reader.u64().map(f64::from_bits);
+    let report = Report { elements, exact, max_error: float()?, error_sum: float()? };
+    Ok(Loss { tensor, scheme, bound, report })
 }
 
 /// The end of a compressed checkpoint.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use mithril_engine::checkpoint::mcp::{Lossy, Scales};
 use mithril_engine::checkpoint::{CompressionConfig, Level};
+use mithril_engine::quantize::{Bound, DEFAULT_BLOCK_ELEMENTS, Scheme};
 
 use crate::exit;
 
@@ -51,6 +53,44 @@ impl CodecFlags {
     }
 }
 
+/// What may be lost. Nothing, unless both `--lossy` and a bound are given.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct LossyFlags {
+    /// Round floats: int8, fp8-e4m3, fp8-e5m2, fp16 or bf16. Integers stay what they are.
+    #[arg(long, value_name = "SCHEME", requires = "bound")]
+    pub lossy: Option<Scheme>,
+    /// The most that a number may be off; what would be further off is kept exactly.
+    #[arg(long, value_name = "E", group = "bound", requires = "lossy")]
+    pub max_error: Option<f64>,
+    /// The same as a share of the largest number of its block or channel.
+    #[arg(long, value_name = "SHARE", group = "bound", requires = "lossy", conflicts_with = "max_error")]
+    pub max_relative_error: Option<f64>,
+    /// Numbers that share a scale.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BLOCK_ELEMENTS, value_parser = block, requires = "lossy")]
+    pub block: usize,
+    /// One scale for each row of a tensor instead.
+    #[arg(long, requires = "lossy", conflicts_with = "block")]
+    pub per_channel: bool,
+}
+
+fn block(text: &str) -> Result<usize, String> {
+    let value = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if value == 0 { Err("a block has one number at least".to_owned()) } else { Ok(value) }
+}
+
+impl LossyFlags {
+    /// What the engine is told.
+    pub fn lossy(&self) -> Option<Lossy> {
+        let bound = match (self.max_error, self.max_relative_error) {
+            (Some(error), _) => Bound::Absolute(error),
+            (None, Some(share)) => Bound::Relative(share),
+            (None, None) => return None,
+        };
+        let scales = if self.per_channel { Scales::Channel } else { Scales::Block(self.block) };
+        self.lossy.map(|scheme| Lossy { scheme, bound, scales })
+    }
+}
+
 /// Flags of `compress`.
 #[derive(Args, Debug)]
 pub struct CompressFlags {
@@ -66,6 +106,9 @@ pub struct CompressFlags {
     /// How to compress.
     #[command(flatten)]
     pub codec: CodecFlags,
+    /// What may be lost.
+    #[command(flatten)]
+    pub lossy: LossyFlags,
     /// Compress every file below a directory into another one.
     #[arg(long, short)]
     pub recursive: bool,

@@ -58,13 +58,13 @@ fn measure(
     base: Option<&Memory>,
     rounds: usize,
 ) -> mithril_engine::Result<Vec<String>> {
-    let config = CompressionConfig::default().with_level(level);
+    let how = mcp::Compression { config: CompressionConfig::default().with_level(level), lossy: None };
     let reference = base.map(|base| mcp::Reference::plain(b"base".to_vec(), base)).transpose()?;
     let (mut compress, mut decompress, mut size) = (f64::MAX, f64::MAX, 0);
     for _ in 0..rounds {
         let mut out = Vec::with_capacity(file.0.len() / 2);
         let started = Instant::now();
-        mcp::compress(file, reference.as_ref(), &config, &mut out, &mut |_| {})?;
+        mcp::compress(file, reference.as_ref(), &how, &mut out, &mut |_| {})?;
         compress = compress.min(started.elapsed().as_secs_f64());
         size = out.len();
         let started = Instant::now();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mithril_engine::checkpoint::mcp::{self, McpFile, Summary};
+use mithril_engine::quantize::Report;
 use mithril_engine::source::Source;
 
 use super::arguments::CompressFlags;
@@ -38,6 +39,30 @@ fn say(what: &str, summary: &Summary) {
     );
 }
 
+/// What was lost stands in the file that was written.
+fn say_lost(from: &Path, to: &Path) {
+    if is_standard(to) {
+        return;
+    }
+    let Ok(file) = input::open_file(to).map(|source| McpFile::open(Box::new(source))) else { return };
+    let Ok(losses) = file.map(|file| file.losses().to_vec()) else { return };
+    if losses.is_empty() {
+        eprintln!("{}: it has no floats of 4 KiB or more: nothing was rounded", from.display());
+        return;
+    }
+    let mut all = Report::default();
+    losses.iter().for_each(|loss| all.add(&loss.report));
+    eprintln!(
+        "{}: {} tensors rounded; largest error {:.3e}, mean {:.3e}; {} of {} numbers kept exactly",
+        from.display(),
+        losses.len(),
+        all.max_error,
+        all.mean_error(),
+        all.exact,
+        all.elements
+    );
+}
+
 /// Compresses one file.
 fn one(flags: &CompressFlags, from: &Path, to: &Path, base: Option<&Path>) -> Result<Summary, Failure> {
     let source = input::open_file(from)?;
@@ -51,13 +76,16 @@ fn one(flags: &CompressFlags, from: &Path, to: &Path, base: Option<&Path>) -> Re
     };
     let mut output = Output::create(to, flags.force)?;
     let bar = Bar::new(source.size());
-    let config = flags.codec.config();
-    let summary = input::on_threads(config.threads, || {
+    let how = mcp::Compression { config: flags.codec.config(), lossy: flags.lossy.lossy() };
+    let summary = input::on_threads(flags.codec.threads, || {
         let mut show = |now: mcp::Progress| bar.show(now.done_bytes, now.stored_bytes);
-        mcp::compress(&source, reference.as_ref(), &config, &mut output, &mut show)
+        mcp::compress(&source, reference.as_ref(), &how, &mut output, &mut show)
     })?
     .map_err(|error| Failure::of(from, &error))?;
     output.finish((!is_standard(from)).then(|| source.file()))?;
+    if how.lossy.is_some() {
+        say_lost(from, to);
+    }
     Ok(summary)
 }
 

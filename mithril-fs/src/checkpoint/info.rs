@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mithril_engine::checkpoint::mcp::{ChunkInfo, McpFile};
+use mithril_engine::checkpoint::mcp::{ChunkInfo, Loss, McpFile};
+use mithril_engine::quantize::Bound;
 use mithril_engine::source::Source;
 use mithril_engine::tensor::{self, Layout, Tensor};
 use serde::Serialize;
@@ -29,6 +30,21 @@ struct Report {
     tensors: Vec<TensorReport>,
     /// Bytes that belong to no tensor.
     other_bytes: u64,
+    /// What was lost; empty if it is what it was.
+    losses: Vec<LossReport>,
+}
+
+#[derive(Serialize)]
+struct LossReport {
+    tensor: String,
+    scheme: &'static str,
+    /// `absolute` or `relative`.
+    bound_kind: &'static str,
+    bound: f64,
+    max_error: f64,
+    mean_error: f64,
+    elements: u64,
+    exact_elements: u64,
 }
 
 #[derive(Serialize)]
@@ -82,6 +98,7 @@ fn look(flags: &InfoFlags) -> Result<Report, Failure> {
         report.compressed_bytes = Some(mcp.compressed_bytes());
         report.digest = Some(hex(mcp.digest()));
         report.reference = reference;
+        report.losses = mcp.losses().iter().map(|loss| describe_loss(loss, &report.tensors)).collect();
         return Ok(report);
     }
     let layout = tensor::inspect(&source).map_err(|error| Failure::at(path, error))?;
@@ -101,6 +118,7 @@ fn describe(file: String, size: u64, layout: &Layout, chunks: Option<&[ChunkInfo
         reference: None,
         tensors,
         other_bytes: size.saturating_sub(inside),
+        losses: Vec::new(),
     }
 }
 
@@ -133,6 +151,23 @@ fn describe_tensor(tensor: &Tensor, chunks: Option<&[ChunkInfo]>) -> TensorRepor
         bytes: tensor.range.len,
         stored_bytes,
         encodings,
+    }
+}
+
+fn describe_loss(loss: &Loss, tensors: &[TensorReport]) -> LossReport {
+    let (bound_kind, bound) = match loss.bound {
+        Bound::Absolute(error) => ("absolute", error),
+        Bound::Relative(share) => ("relative", share),
+    };
+    LossReport {
+        tensor: tensors.get(loss.tensor).map_or_else(String::new, |tensor| tensor.name.clone()),
+        scheme: loss.scheme.name(),
+        bound_kind,
+        bound,
+        max_error: loss.report.max_error,
+        mean_error: loss.report.mean_error(),
+        elements: loss.report.elements,
+        exact_elements: loss.report.exact,
     }
 }
 
@@ -172,6 +207,19 @@ fn print(report: &Report) {
             reference.name,
             bytes(reference.bytes),
             reference.digest
+        );
+    }
+    for loss in &report.losses {
+        println!(
+            "{} was rounded to {} ({} bound {:e}): largest error {:.3e}, mean {:.3e}, {} of {} numbers exact",
+            loss.tensor,
+            loss.scheme,
+            loss.bound_kind,
+            loss.bound,
+            loss.max_error,
+            loss.mean_error,
+            loss.exact_elements,
+            loss.elements
         );
     }
     if report.compressed_bytes.is_some() {

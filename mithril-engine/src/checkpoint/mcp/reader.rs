@@ -11,7 +11,9 @@ use super::reference::digest_of;
 use crate::codec::{self, Format, Scratch};
 use crate::error::{Error, Result};
 use crate::format::manifest::{Extent, Manifest};
-use crate::format::mcp::{self, Base, Footer, HEADER_BYTES, Record, ReferenceId, TRAILER_BYTES, Trailer};
+use crate::format::mcp::{
+    self, Base, Footer, HEADER_BYTES, Loss, Record, ReferenceId, TRAILER_BYTES, Trailer,
+};
 use crate::range::ByteRange;
 use crate::settings::MAX_DELTA_DEPTH;
 use crate::source::Source;
@@ -150,6 +152,11 @@ impl McpFile {
     pub fn layout(&self) -> Layout {
         let Manifest { container, tensors, .. } = &self.footer.manifest;
         Layout { container: *container, tensors: tensors.clone(), note: None }
+    }
+
+    /// What was lost when it was compressed, tensor by tensor; empty if it is what it was.
+    pub fn losses(&self) -> &[Loss] {
+        &self.footer.losses
     }
 
     /// Bytes of the compressed file.

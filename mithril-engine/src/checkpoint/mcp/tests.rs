@@ -3,8 +3,8 @@ use std::collections::HashMap;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::*;
-use crate::checkpoint::CompressionConfig;
 use crate::error::{Error, Result};
+use crate::quantize::{Bound, Scheme};
 use crate::source::Source;
 
 /// Numbers that look like weights, moved a little by `step`.
@@ -34,7 +34,7 @@ fn checkpoint(step: u32) -> Vec<u8> {
 fn compressed(bytes: &[u8], reference: Option<&Reference<'_>>) -> (Vec<u8>, Summary) {
     let mut out = Vec::new();
     let mut last = Progress::default();
-    let summary = compress(&bytes, reference, &CompressionConfig::default(), &mut out, &mut |now| {
+    let summary = compress(&bytes, reference, &Compression::default(), &mut out, &mut |now| {
         assert!(now.done_bytes >= last.done_bytes && now.stored_bytes >= last.stored_bytes);
         last = now;
     })
@@ -186,7 +186,7 @@ fn holes_stay_holes() {
     file.set_len(64 << 20).unwrap();
     let source = crate::source::FileSource::new(std::fs::File::open(&path).unwrap()).unwrap();
     let mut out = Vec::new();
-    compress(&source, None, &CompressionConfig::default(), &mut out, &mut |_| {}).unwrap();
+    compress(&source, None, &Compression::default(), &mut out, &mut |_| {}).unwrap();
     let back = open(out).unwrap();
     let (mut holes, mut data) = (0, 0);
     back.read_all(&mut |piece| {
@@ -200,4 +200,49 @@ fn holes_stay_holes() {
     assert!(holes >= 60 << 20 && data < 1 << 20, "{holes} {data}");
     assert_eq!(back.next_data(0).unwrap().unwrap().offset, 8 << 20);
     back.verify().unwrap();
+}
+
+#[test]
+fn floats_are_rounded_only_if_that_is_asked_for_and_within_their_bound() {
+    let bytes = checkpoint(1);
+    let plain = compressed(&bytes, None).0.len();
+    for (scales, scheme) in [
+        (Scales::Block(128), Scheme::Int8),
+        (Scales::Channel, Scheme::Int8),
+        (Scales::Block(64), Scheme::Fp8E4M3),
+    ] {
+        let bound = Bound::Absolute(1e-3);
+        let how = Compression { lossy: Some(Lossy { scheme, bound, scales }), ..Compression::default() };
+        let mut out = Vec::new();
+        compress(&&bytes[..], None, &how, &mut out, &mut |_| {}).unwrap();
+        assert!(out.len() * 2 < plain, "{} of {plain}", out.len());
+        let file = open(out).unwrap();
+        file.verify().unwrap();
+        let read = all_of(&file).unwrap();
+        assert_eq!(read.len(), bytes.len());
+        let layout = file.layout();
+        let (mut largest, mut touched) = (0.0f64, 0);
+        for (index, tensor) in layout.tensors.iter().enumerate() {
+            let range =
+                usize::try_from(tensor.range.offset).unwrap()..usize::try_from(tensor.range.end()).unwrap();
+            let loss = file.losses().iter().find(|loss| loss.tensor == index);
+            let floats = |bytes: &[u8]| -> Vec<f32> {
+                bytes[range.clone()].as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect()
+            };
+            assert_eq!(loss.is_some(), tensor.name != "step", "{}", tensor.name);
+            let Some(loss) = loss else {
+                assert_eq!(read[range.clone()], bytes[range]);
+                continue;
+            };
+            assert_eq!((loss.scheme, loss.bound), (scheme, bound));
+            let errors = floats(&bytes).into_iter().zip(floats(&read)).map(|(a, b)| f64::from((a - b).abs()));
+            largest = errors.fold(0.0, f64::max);
+            assert!(largest <= 1e-3 && (largest - loss.report.max_error).abs() < 1e-9);
+            touched += 1;
+        }
+        assert!(largest > 0.0 && touched == 3);
+        // Outside of the tensors nothing is touched.
+        let first = usize::try_from(layout.tensors[0].range.offset).unwrap();
+        assert_eq!(read[..first], bytes[..first]);
+    }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use rayon::prelude::*;
 
+use super::lossy::{Losses, Lossy};
 use super::matching::Matching;
 use super::reference::Reference;
 use crate::checkpoint::CompressionConfig;
@@ -13,8 +14,9 @@ use crate::codec::{self, Against, Scratch};
 use crate::error::{Error, Result};
 use crate::file;
 use crate::format::manifest::{Extent, Manifest};
-use crate::format::mcp::{self, Base, Footer, Record};
+use crate::format::mcp::{self, Base, Footer, Loss, Record};
 use crate::id::ChunkId;
+use crate::quantize::Report;
 use crate::range::ByteRange;
 use crate::source::Source;
 use crate::tensor::{self, Layout};
@@ -24,6 +26,15 @@ const WINDOW_PIECES: usize = 64;
 
 /// Bytes of a hole that are hashed at a time.
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// How a file is compressed.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Compression {
+    /// Level and threads.
+    pub config: CompressionConfig,
+    /// Whether floats are rounded first.
+    pub lossy: Option<Lossy>,
+}
 
 /// How far a compression is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -49,22 +60,23 @@ pub struct Summary {
     pub deltas: u64,
 }
 
-/// Compresses `source` to `out`, against `reference` where that is smaller, with the threads of the current pool. Every
-/// chunk is decoded again and compared before it is written.
+/// Compresses `source` to `out`, against `reference` where that is smaller, with the threads of the current pool
+/// ([`CompressionConfig::threads`] does not count here). Every chunk is decoded again and compared before it is written.
 ///
 /// # Errors
 /// Those of reading and writing; `Invalid` for a file with too many pieces.
 pub fn compress(
     source: &dyn Source,
     reference: Option<&Reference<'_>>,
-    config: &CompressionConfig,
+    how: &Compression,
     out: &mut dyn Write,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary> {
     let layout = tensor::inspect(source).map_err(|e| Error::io("inspect", "the file", e))?;
     let pieces = file::pieces_of(&layout, source.size(), &file::data_spans(source)?);
     let matching = reference.map(|reference| Matching::new(&reference.layout, reference.id.len));
-    let job = Job { source, reference, matching, layout: &layout, config };
+    let job = Job { source, reference, matching, layout: &layout, how };
+    let mut losses = Losses::default();
     let mut written = Written::begin(out, source.size())?;
     for window in pieces.chunks(WINDOW_PIECES) {
         let known = &written.known;
@@ -73,11 +85,16 @@ pub fn compress(
             .map_init(Worker::default, |worker, piece| job.encode(piece, known, worker))
             .collect();
         for (piece, encoded) in window.iter().zip(encoded) {
-            written.add(piece, &encoded?)?;
+            let encoded = encoded?;
+            if let Some(report) = &encoded.loss {
+                losses.add(piece, report);
+            }
+            written.add(piece, &encoded)?;
         }
         progress(written.progress());
     }
-    written.finish(&layout, reference)
+    let losses = how.lossy.as_ref().map_or_else(Vec::new, |lossy| losses.finish(lossy));
+    written.finish(&layout, reference, losses)
 }
 
 /// Buffers of an encoding thread.
@@ -93,6 +110,8 @@ struct Encoded {
     raw: Vec<u8>,
     /// `None` if the chunk was written before.
     new: Option<(Vec<u8>, Base)>,
+    /// How far `raw` is from what was read.
+    loss: Option<Report>,
 }
 
 struct Job<'a> {
@@ -100,7 +119,7 @@ struct Job<'a> {
     reference: Option<&'a Reference<'a>>,
     matching: Option<Matching>,
     layout: &'a Layout,
-    config: &'a CompressionConfig,
+    how: &'a Compression,
 }
 
 impl Job<'_> {
@@ -110,16 +129,33 @@ impl Job<'_> {
         self.source
             .read_exact_at(&mut raw, piece.range.offset)
             .map_err(|e| Error::io("read", "the file", e))?;
+        let quantized = match &self.how.lossy {
+            Some(lossy) => lossy.apply(piece, self.layout, &raw)?,
+            None => None,
+        };
+        let loss = quantized.as_ref().map(|quantized| quantized.report);
+        if let Some(quantized) = &quantized {
+            raw.copy_from_slice(&quantized.bytes);
+        }
         let id = ChunkId::of(&raw);
         if known.contains(&id) {
-            return Ok(Encoded { id, raw, new: None });
+            return Ok(Encoded { id, raw, new: None, loss });
         }
         let Worker { base, check, codec: scratch } = worker;
-        let range = self.read_base(piece, base)?;
-        let with = range.is_some().then_some(base.as_slice());
         let mut bytes = Vec::with_capacity(len / 2);
-        let against = codec::encode(&raw, piece.element, with, self.config.options(), scratch, &mut bytes);
-        let range = range.filter(|_| against == Against::Base);
+        let range = match &quantized {
+            Some(quantized) => {
+                codec::encode_quantized(quantized, piece.element, scratch, &mut bytes);
+                None
+            }
+            None => {
+                let range = self.read_base(piece, base)?;
+                let with = range.is_some().then_some(base.as_slice());
+                let options = self.how.config.options();
+                let against = codec::encode(&raw, piece.element, with, options, scratch, &mut bytes);
+                range.filter(|_| against == Against::Base)
+            }
+        };
         check.resize(len, 0);
         codec::decode(&bytes, range.is_some().then_some(base.as_slice()), scratch, check)
             .map_err(|e| Error::corrupt(format!("chunk {id} just after encoding"), e.to_string()))?;
@@ -129,7 +165,7 @@ impl Job<'_> {
                 "it decodes to other bytes",
             ));
         }
-        Ok(Encoded { id, raw, new: Some((bytes, range.map_or(Base::None, Base::Reference))) })
+        Ok(Encoded { id, raw, new: Some((bytes, range.map_or(Base::None, Base::Reference))), loss })
     }
 
     /// Reads what a piece may be based on.
@@ -215,7 +251,12 @@ impl<'a> Written<'a> {
         Progress { done_bytes: self.position, total_bytes: self.total, stored_bytes: self.stored }
     }
 
-    fn finish(mut self, layout: &Layout, reference: Option<&Reference<'_>>) -> Result<Summary> {
+    fn finish(
+        mut self,
+        layout: &Layout,
+        reference: Option<&Reference<'_>>,
+        losses: Vec<Loss>,
+    ) -> Result<Summary> {
         self.skip_to(self.total);
         let is_delta = |record: &&Record| matches!(record.base, Base::Reference(_));
         let deltas = self.records.iter().filter(is_delta).count() as u64;
@@ -229,6 +270,7 @@ impl<'a> Written<'a> {
             // A file that shares nothing with its reference does not need it.
             reference: reference.filter(|_| deltas > 0).map(|reference| reference.id.clone()),
             records: std::mem::take(&mut self.records),
+            losses,
         };
         self.write(&footer.encode()?)?;
         self.out.flush().map_err(|e| Error::io("write", "the compressed checkpoint", e))?;

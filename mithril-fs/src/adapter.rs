@@ -24,6 +24,7 @@ use convert::{attr, handle, kind, node, open_flags, timespec, ttl};
 
 use crate::overlay::Overlay;
 use crate::overlay::attributes::Changes;
+use crate::overlay::names::Wanted;
 use crate::overlay::node::Backing;
 use crate::overlay::open::Opened;
 
@@ -88,7 +89,10 @@ fn reply_empty(result: Result<(), Errno>, reply: ReplyEmpty) {
 }
 
 fn flags_of(opened: &Opened) -> FopenFlags {
-    if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct);
+    flags
 }
 
 /// The registration that this adapter made, back from the overlay, which does not know what it is.
@@ -101,7 +105,11 @@ impl Filesystem for Adapter {
         let wanted = InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_ATOMIC_O_TRUNC
-            | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            // Without it, the kernel takes the mask of a list of access rights for the rights of the group. The umask
+            // is ours then: it does not count where a directory has a default list.
+            | InitFlags::FUSE_POSIX_ACL
+            | InitFlags::FUSE_DONT_MASK;
         if let Err(missing) = config.add_capabilities(wanted) {
             let _ = config.add_capabilities(wanted & !missing);
         }
@@ -162,7 +170,7 @@ impl Filesystem for Adapter {
             size,
             access_time: atime.map(timespec),
             modification_time: mtime.map(timespec),
-            drop_privileges: request.uid() != 0,
+            caller: request.uid(),
         };
         let overlay = Arc::clone(&self.overlay);
         let work =
@@ -193,7 +201,7 @@ impl Filesystem for Adapter {
     ) {
         let make = || {
             let device = rustix::fs::makedev(libc::major(u64::from(rdev)), libc::minor(u64::from(rdev)));
-            self.overlay.make_node(node(parent), name, mode & !umask, device, caller(request))
+            self.overlay.make_node(node(parent), name, Wanted { mode, umask }, device, caller(request))
         };
         reply_entry(guard("mknod", make), reply);
     }
@@ -207,7 +215,7 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let make = || self.overlay.make_dir(node(parent), name, mode & !umask, caller(request));
+        let make = || self.overlay.make_dir(node(parent), name, Wanted { mode, umask }, caller(request));
         reply_entry(guard("mkdir", make), reply);
     }
 
@@ -242,14 +250,15 @@ impl Filesystem for Adapter {
         reply_entry(guard("link", || self.overlay.make_link(node(ino), node(newparent), newname)), reply);
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let register = |fd: std::os::fd::BorrowedFd<'_>| Ok(Arc::new(reply.open_backing(fd)?) as Backing);
-        let opened = guard("open", || self.overlay.open(node(ino), open_flags(flags.0), &register));
+        let opened =
+            guard("open", || self.overlay.open(node(ino), open_flags(flags.0), request.uid(), &register));
         match opened {
             Ok(opened) => {
                 let fh = FileHandle(opened.handle.0);
                 match opened.backing.as_ref().and_then(backing_id) {
-                    Some(backing) => reply.opened_passthrough(fh, FopenFlags::empty(), backing),
+                    Some(backing) => reply.opened_passthrough(fh, flags_of(&opened), backing),
                     None => reply.opened(fh, flags_of(&opened)),
                 }
             }
@@ -269,8 +278,8 @@ impl Filesystem for Adapter {
     ) {
         let register = |fd: std::os::fd::BorrowedFd<'_>| Ok(Arc::new(reply.open_backing(fd)?) as Backing);
         let created = guard("create", || {
-            let (parent, mode) = (node(parent), mode & !umask);
-            self.overlay.create(parent, name, mode, open_flags(flags), caller(request), &register)
+            let (parent, permissions) = (node(parent), Wanted { mode, umask });
+            self.overlay.create(parent, name, permissions, open_flags(flags), caller(request), &register)
         });
         match created {
             Ok((node, stat, opened)) => {
@@ -281,7 +290,7 @@ impl Filesystem for Adapter {
                         &attr,
                         Generation(0),
                         fh,
-                        FopenFlags::empty(),
+                        flags_of(&opened),
                         backing,
                     ),
                     None => reply.created(&Duration::ZERO, &attr, Generation(0), fh, flags_of(&opened)),
@@ -448,7 +457,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -456,7 +465,8 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let set = || self.overlay.set_xattr(node(ino), name, value, flags.cast_unsigned());
+        let (flags, caller) = (flags.cast_unsigned(), request.uid());
+        let set = || self.overlay.set_xattr(node(ino), name, value, flags, caller);
         reply_empty(guard("setxattr", set), reply);
     }
 

@@ -2,15 +2,21 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, StatVfs, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, StatVfs, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::{Errno, Result};
 
 use super::handle::HandleId;
-use super::io::drop_special_bits;
 use super::node::{Node, NodeId};
+use super::privileges::{SPECIAL_BITS, drop_special_bits, gives_rights, may_become_special};
 use super::{Overlay, lower};
 use crate::stub::RESERVED_NAMES;
+
+/// The user who keeps setuid and setgid on what they change.
+pub(super) const ROOT: u32 = 0;
 
 /// What is to change. A time is as `utimensat` takes it, `UTIME_NOW` included.
 #[derive(Clone, Copy, Default)]
@@ -21,8 +27,8 @@ pub(crate) struct Changes {
     pub(crate) size: Option<u64>,
     pub(crate) access_time: Option<Timespec>,
     pub(crate) modification_time: Option<Timespec>,
-    /// Whether a new size takes setuid and setgid off: the caller may not keep them.
-    pub(crate) drop_privileges: bool,
+    /// The user who asks.
+    pub(crate) caller: u32,
 }
 
 impl Overlay {
@@ -39,17 +45,16 @@ impl Overlay {
         changes: &Changes,
     ) -> Result<Stat> {
         let node = self.nodes.get(id)?;
-        let path = lower::proc_path(&node.fd);
         if changes.owner.is_some() || changes.group.is_some() {
             let (owner, group) = (changes.owner.map(Uid::from_raw), changes.group.map(Gid::from_raw));
             rustix::fs::chownat(&node.fd, c"", owner, group, AtFlags::EMPTY_PATH)?;
         }
         if let Some(mode) = changes.mode {
-            rustix::fs::chmod(&path, Mode::from_raw_mode(mode & 0o7777))?;
+            self.set_mode(&node, mode & 0o7777, changes.caller)?;
         }
         if let Some(size) = changes.size {
             self.resize(&node, handle, size)?;
-            if changes.drop_privileges {
+            if changes.caller != ROOT {
                 drop_special_bits(&node)?;
             }
         }
@@ -58,15 +63,27 @@ impl Overlay {
                 last_access: changes.access_time.unwrap_or_else(lower::omit),
                 last_modification: changes.modification_time.unwrap_or_else(lower::omit),
             };
+            let path = lower::proc_path(&node.fd);
             rustix::fs::utimensat(rustix::fs::CWD, &path, &times, AtFlags::empty())?;
-            if changes.modification_time.is_some() && node.kind == rustix::fs::FileType::RegularFile {
+            if changes.modification_time.is_some() && node.kind == FileType::RegularFile {
                 self.note_mtime(&node)?;
             }
         }
         node.stat()
     }
 
-    fn resize(&self, node: &std::sync::Arc<Node>, handle: Option<HandleId>, size: u64) -> Result<()> {
+    fn set_mode(&self, node: &Node, mode: u32, caller: u32) -> Result<()> {
+        let set = || rustix::fs::chmod(lower::proc_path(&node.fd), Mode::from_raw_mode(mode));
+        if mode & SPECIAL_BITS == 0 || node.kind != FileType::RegularFile {
+            return set();
+        }
+        // The handles are locked until it is done, so that the next open sees it.
+        let handles = node.handles();
+        may_become_special(&handles, caller)?;
+        set()
+    }
+
+    fn resize(&self, node: &Arc<Node>, handle: Option<HandleId>, size: u64) -> Result<()> {
         node.will_change();
         if size == 0 {
             // The handles are locked, so that no packer commits meanwhile.
@@ -92,7 +109,17 @@ impl Overlay {
         if is_reserved(name) {
             return Err(Errno::NODATA);
         }
-        rustix::fs::getxattr(lower::proc_path(&self.nodes.get(id)?.fd), name, buffer)
+        let path = lower::proc_path(&self.nodes.get(id)?.fd);
+        let found = if buffer.is_empty() {
+            rustix::fs::getxattr_query(path, name)
+        } else {
+            rustix::fs::getxattr(path, name, buffer)
+        };
+        match found {
+            // The kernel asks for these before it lets anybody in: a file system without them has none.
+            Err(Errno::OPNOTSUPP) if name.as_bytes().starts_with(b"system.posix_acl_") => Err(Errno::NODATA),
+            other => other,
+        }
     }
 
     /// The names of the extended attributes, each with a NUL at its end, without ours.
@@ -108,13 +135,27 @@ impl Overlay {
             .collect())
     }
 
-    /// Sets an extended attribute.
-    pub(crate) fn set_xattr(&self, id: NodeId, name: &OsStr, value: &[u8], flags: u32) -> Result<()> {
+    /// Sets an extended attribute for a user.
+    pub(crate) fn set_xattr(
+        &self,
+        id: NodeId,
+        name: &OsStr,
+        value: &[u8],
+        flags: u32,
+        caller: u32,
+    ) -> Result<()> {
         if is_reserved(name) {
             return Err(Errno::PERM);
         }
+        let node = self.nodes.get(id)?;
         let flags = XattrFlags::from_bits_retain(flags);
-        rustix::fs::setxattr(lower::proc_path(&self.nodes.get(id)?.fd), name, value, flags)
+        let set = || rustix::fs::setxattr(lower::proc_path(&node.fd), name, value, flags);
+        if !gives_rights(name) {
+            return set();
+        }
+        let handles = node.handles();
+        may_become_special(&handles, caller)?;
+        set()
     }
 
     /// Removes an extended attribute.

@@ -20,6 +20,8 @@ pub(crate) struct FileHandle {
     pub(crate) node: Arc<Node>,
     pub(crate) mode: Mode,
     pub(crate) writable: bool,
+    /// The user who writes through it unseen, in passthrough.
+    pub(crate) unseen_writer: Option<u32>,
     /// The lower file with the access that the caller has. Writers have it from the start, so that an error of
     /// writing back is reported to their fsync; readers only once they need it.
     pub(crate) lower: OnceLock<File>,

@@ -9,6 +9,7 @@ use rustix::io::{Errno, Result};
 
 use super::handle::{FileHandle, HandleId};
 use super::node::{Content, Node};
+use super::privileges::drop_special_bits;
 use super::{Counters, Overlay, lower};
 
 impl FileHandle {
@@ -129,31 +130,6 @@ impl Overlay {
             self.unpack(node)?;
         }
     }
-}
-
-/// Takes setuid, setgid and capabilities off, as the kernel asks when somebody without the right to keep them
-/// changes a file.
-pub(crate) fn drop_special_bits(node: &Node) -> Result<()> {
-    let stat = node.stat()?;
-    let mut mode = stat.st_mode & 0o7777;
-    mode &= !0o4000;
-    if mode & 0o2010 == 0o2010 {
-        mode &= !0o2000;
-    }
-    if mode != stat.st_mode & 0o7777 {
-        rustix::fs::chmod(lower::proc_path(&node.fd), rustix::fs::Mode::from_raw_mode(mode))?;
-    }
-    if has_capabilities(node) {
-        rustix::fs::removexattr(lower::proc_path(&node.fd), c"security.capability")?;
-    }
-    Ok(())
-}
-
-/// Whether a program gives capabilities to whoever runs it.
-pub(crate) fn has_capabilities(node: &Node) -> bool {
-    let mut none = [0; 0];
-    let len = rustix::fs::getxattr(lower::proc_path(&node.fd), c"security.capability", &mut none[..]);
-    matches!(len, Ok(1..))
 }
 
 fn read_fully(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {

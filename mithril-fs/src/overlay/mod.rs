@@ -13,6 +13,7 @@ pub(crate) mod lower;
 pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod open;
+mod privileges;
 pub(crate) mod state;
 pub(crate) mod transition;
 pub(crate) mod watcher;

@@ -11,6 +11,28 @@ use rustix::io::{Errno, Result};
 use super::node::{Node, NodeId};
 use super::{Overlay, STORE_DIR, lower};
 
+/// The attribute with the access rights that new files in a directory get.
+const DEFAULT_ACL: &str = "system.posix_acl_default";
+
+/// The permissions that somebody wants a new file or directory to have.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    /// With the file type, where that is asked for.
+    pub(crate) mode: u32,
+    /// What their umask takes off.
+    pub(crate) umask: u32,
+}
+
+impl Wanted {
+    /// What is asked for below `parent`. A default list of access rights there takes the umask's place, as it does
+    /// everywhere; the file system below applies it.
+    pub(super) fn below(self, parent: &Node) -> Mode {
+        let default = rustix::fs::getxattr_query(lower::proc_path(&parent.fd), DEFAULT_ACL);
+        let mode = if matches!(default, Ok(1..)) { self.mode } else { self.mode & !self.umask };
+        Mode::from_raw_mode(mode & 0o7777)
+    }
+}
+
 impl Overlay {
     fn is_ours(parent: NodeId, name: &OsStr) -> bool {
         parent == NodeId::ROOT && name == STORE_DIR
@@ -43,11 +65,11 @@ impl Overlay {
         &self,
         parent: NodeId,
         name: &OsStr,
-        mode: u32,
+        permissions: Wanted,
         caller: (u32, u32),
     ) -> Result<(Arc<Node>, Stat)> {
         let dir = self.parent(parent, name)?;
-        let mode = Mode::from_raw_mode(mode & 0o7777);
+        let mode = permissions.below(&dir);
         lower::as_caller(self.caller(caller), || rustix::fs::mkdirat(&dir.fd, name, mode))?;
         self.look_up(parent, name)
     }
@@ -57,13 +79,13 @@ impl Overlay {
         &self,
         parent: NodeId,
         name: &OsStr,
-        mode: u32,
+        permissions: Wanted,
         device: u64,
         caller: (u32, u32),
     ) -> Result<(Arc<Node>, Stat)> {
         let dir = self.parent(parent, name)?;
-        let kind = FileType::from_raw_mode(mode);
-        let permissions = Mode::from_raw_mode(mode & 0o7777);
+        let kind = FileType::from_raw_mode(permissions.mode);
+        let permissions = permissions.below(&dir);
         lower::as_caller(self.caller(caller), || {
             rustix::fs::mknodat(&dir.fd, name, kind, permissions, device)
         })?;

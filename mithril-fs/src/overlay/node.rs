@@ -44,6 +44,8 @@ pub(crate) struct Handles {
     pub(crate) open: OpenHandles,
     /// The kernel's registration of the lower file, while a passthrough handle is open.
     pub(crate) backing: Option<Backing>,
+    /// Who writes in passthrough, unseen: their user ids, once for each handle.
+    pub(crate) unseen_writers: Vec<u32>,
     /// Passthrough was refused for this very file (overlayfs below): not tried again.
     pub(crate) refused: bool,
     /// The manifest whose bytes the kernel's page cache may hold. Only for it may the cache be kept at open.

@@ -5,12 +5,14 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 
 use mithril_engine::file::read::PackedFile;
-use rustix::fs::{FileType, Mode as Permissions, OFlags, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
+use super::attributes::ROOT;
 use super::handle::{FileHandle, HandleId};
-use super::io::has_capabilities;
-use super::node::{Backing, Content, Handles, Node, NodeId};
+use super::names::Wanted;
+use super::node::{Backing, Content, Node, NodeId};
+use super::privileges::{drop_special_bits, is_special};
 use super::state::Mode;
 use super::{Counters, Overlay, STORE_DIR, lower};
 use crate::stub::{self, Authority};
@@ -22,6 +24,8 @@ pub(crate) struct Opened {
     pub(crate) backing: Option<Backing>,
     /// Whether the kernel may keep what it has cached of the file.
     pub(crate) keep_cache: bool,
+    /// Whether the kernel is to bring each read and write here, uncached, although the file is passed through.
+    pub(crate) direct: bool,
 }
 
 /// Registers the lower file with the kernel for passthrough.
@@ -36,10 +40,16 @@ const NOT_FOR_BELOW: OFlags = OFlags::CREATE
     .union(OFlags::NONBLOCK);
 
 impl Overlay {
-    /// Opens a file. Never waits for a file's bytes to move, except for a truncation that it asks for itself.
-    pub(crate) fn open(&self, id: NodeId, flags: OFlags, register: Register<'_>) -> Result<Opened> {
+    /// Opens a file for a user. Never waits for a file's bytes to move, except for a truncation that it asks for itself.
+    pub(crate) fn open(
+        &self,
+        id: NodeId,
+        flags: OFlags,
+        caller: u32,
+        register: Register<'_>,
+    ) -> Result<Opened> {
         let node = self.nodes.get(id)?;
-        self.open_node(&node, flags, register)
+        self.open_node(&node, flags, caller, register)
     }
 
     /// Creates a file if it is not there, and opens it.
@@ -47,7 +57,7 @@ impl Overlay {
         &self,
         parent: NodeId,
         name: &OsStr,
-        mode: u32,
+        permissions: Wanted,
         flags: OFlags,
         caller: (u32, u32),
         register: Register<'_>,
@@ -58,11 +68,11 @@ impl Overlay {
         let parent = self.nodes.get(parent)?;
         let create =
             OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | (flags & OFlags::EXCL);
-        let permissions = Permissions::from_raw_mode(mode & 0o7777);
+        let permissions = permissions.below(&parent);
         lower::as_caller(self.caller(caller), || rustix::fs::openat(&parent.fd, name, create, permissions))?;
         let (node, _) = self.nodes.look_up(lower::locate(&parent.fd, name)?)?;
         let opened = if node.kind == FileType::RegularFile {
-            self.open_node(&node, flags, register)
+            self.open_node(&node, flags, caller.0, register)
         } else {
             Err(Errno::INVAL)
         };
@@ -82,7 +92,13 @@ impl Overlay {
         self.impersonate.then_some(caller)
     }
 
-    fn open_node(&self, node: &Arc<Node>, flags: OFlags, register: Register<'_>) -> Result<Opened> {
+    fn open_node(
+        &self,
+        node: &Arc<Node>,
+        flags: OFlags,
+        caller: u32,
+        register: Register<'_>,
+    ) -> Result<Opened> {
         let access = flags & OFlags::RWMODE;
         let writable = access != OFlags::RDONLY;
         let mut handles = node.handles();
@@ -91,9 +107,15 @@ impl Overlay {
         }
         if writable && flags.contains(OFlags::TRUNC) {
             self.empty(node)?;
+            if caller != ROOT {
+                drop_special_bits(node)?;
+            }
         }
         let packed = handles.open.is_idle() && self.load_content(node)?.is_some();
-        let mut mode = handles.open.next_mode(packed, self.passthrough_possible(node, &handles, writable));
+        let daemon_serves = packed || handles.open.has(Mode::Daemon);
+        let passes = self.passthrough && !handles.refused && !daemon_serves;
+        let special = passes && is_special(node);
+        let mut mode = handles.open.next_mode(packed, passes && !special);
         // A writer's lower file is opened now: whoever may not write below learns it at open.
         let lower = OnceLock::new();
         if writable && (mode == Mode::Passthrough || !packed) {
@@ -111,6 +133,9 @@ impl Overlay {
         }
         let (backing, keep_cache) = match mode {
             Mode::Passthrough => {
+                if writable && !special {
+                    handles.unseen_writers.push(caller);
+                }
                 handles.cached = None;
                 Counters::add(&self.counters.passthrough_opens, 1);
                 (handles.backing.clone(), false)
@@ -127,21 +152,12 @@ impl Overlay {
         };
         handles.open.opened(mode);
         drop(handles);
-        let handle = FileHandle { node: Arc::clone(node), mode, writable, lower };
-        Ok(Opened { handle: self.handles.insert_file(handle), backing, keep_cache })
-    }
-
-    /// Whether a plain file may be opened in passthrough. A setuid, setgid or capability-carrying file may not be
-    /// written to so: the kernel leaves it to us to take those off.
-    fn passthrough_possible(&self, node: &Node, handles: &Handles, writable: bool) -> bool {
-        if !self.passthrough || handles.refused {
-            return false;
-        }
-        if !writable {
-            return true;
-        }
-        let special = node.stat().is_ok_and(|stat| stat.st_mode & 0o6000 != 0);
-        !special && !has_capabilities(node)
+        let passed = mode == Mode::Passthrough;
+        // Others have it in passthrough since before it became special: theirs stays so, but this writer is seen.
+        let direct = passed && writable && special;
+        let unseen_writer = (passed && writable && !special).then_some(caller);
+        let handle = FileHandle { node: Arc::clone(node), mode, writable, unseen_writer, lower };
+        Ok(Opened { handle: self.handles.insert_file(handle), backing, keep_cache, direct })
     }
 
     /// Finds out where the bytes of an idle file are. Call with the handles locked.
@@ -196,10 +212,14 @@ impl Overlay {
     pub(crate) fn release(&self, id: HandleId) {
         let Some(handle) = self.handles.remove_file(id) else { return };
         let (node, mode, writable) = (Arc::clone(&handle.node), handle.mode, handle.writable);
+        let unseen_writer = handle.unseen_writer;
         // Our own descriptor must be gone before anybody asks for a lease.
         drop(handle);
         let mut handles = node.handles();
         handles.open.released(mode);
+        if let Some(at) = handles.unseen_writers.iter().position(|&writer| Some(writer) == unseen_writer) {
+            handles.unseen_writers.swap_remove(at);
+        }
         let idle = handles.open.is_idle();
         let mut plain = false;
         if idle {

@@ -246,6 +246,25 @@ fn our_directory_and_our_attributes_are_not_there() {
 }
 
 #[test]
+fn attributes_of_users_are_kept_in_both_states() {
+    let mount = Mount::new(FLAGS);
+    let expected = packed_file(&mount, "w", 14);
+    let set =
+        |value| rustix::fs::setxattr(mount.join("w"), "user.note", value, rustix::fs::XattrFlags::empty());
+    for value in [&b"packed"[..], b"plain"] {
+        set(value).unwrap();
+        assert_eq!(rustix::fs::getxattr_query(mount.join("w"), "user.note"), Ok(value.len()));
+        let mut seen = [0; 100];
+        let len = rustix::fs::getxattr(mount.join("w"), "user.note", &mut seen[..]).unwrap();
+        assert_eq!(&seen[..len], value);
+        assert!(fs::read(mount.join("w")).unwrap() == expected);
+        mount.run(&["unpack", "./w"]);
+    }
+    rustix::fs::removexattr(mount.join("w"), "user.note").unwrap();
+    assert_eq!(rustix::fs::getxattr_query(mount.join("w"), "user.note"), Err(rustix::io::Errno::NODATA));
+}
+
+#[test]
 fn names_that_are_not_utf8_work_everywhere() {
     use std::os::unix::ffi::OsStrExt;
     let mut mount = Mount::new(FLAGS);

@@ -3,6 +3,7 @@
 //!
 //! A panic in a handler would end the session and with it the mount: each is caught, logged, and answered EIO.
 
+mod aside;
 mod convert;
 
 use std::ffi::OsStr;
@@ -20,8 +21,10 @@ use fuser::{
 use rustix::fs::Stat;
 use rustix::io::Errno as LowerErrno;
 
+use aside::Aside;
 use convert::{attr, handle, kind, node, open_flags, timespec, ttl};
 
+use crate::fault::{self, Point};
 use crate::overlay::Overlay;
 use crate::overlay::attributes::Changes;
 use crate::overlay::names::Wanted;
@@ -46,6 +49,7 @@ pub(crate) struct Adapter {
     passthrough: bool,
     /// Told once whether the kernel granted it.
     granted: Arc<std::sync::OnceLock<Result<(), String>>>,
+    aside: Aside,
 }
 
 impl Adapter {
@@ -54,7 +58,7 @@ impl Adapter {
         passthrough: bool,
         granted: Arc<std::sync::OnceLock<Result<(), String>>>,
     ) -> Self {
-        Self { overlay, passthrough, granted }
+        Self { overlay, passthrough, granted, aside: Aside::default() }
     }
 }
 
@@ -128,7 +132,13 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        reply_entry(guard("lookup", || self.overlay.look_up(node(parent), name)), reply);
+        let look_up = || {
+            if name.as_encoded_bytes().starts_with(b"fault-") {
+                fault::reached(Point::Lookup);
+            }
+            self.overlay.look_up(node(parent), name)
+        };
+        reply_entry(guard("lookup", look_up), reply);
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
@@ -178,8 +188,8 @@ impl Filesystem for Adapter {
                 Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat, node(ino))),
                 Err(error) => reply.error(error),
             };
-        // A new size may have to unpack; other changes may wait for that.
-        if size.is_some_and(|size| size > 0) || mtime.is_some() { aside(work) } else { work() }
+        // A new size may have to unpack or to sync, and a new time waits for a step of that or for a packing's end.
+        if size.is_some() || mtime.is_some() { self.aside.run(work) } else { work() }
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
@@ -251,19 +261,22 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let register = |fd: std::os::fd::BorrowedFd<'_>| Ok(Arc::new(reply.open_backing(fd)?) as Backing);
-        let opened =
-            guard("open", || self.overlay.open(node(ino), open_flags(flags.0), request.uid(), &register));
-        match opened {
-            Ok(opened) => {
-                let fh = FileHandle(opened.handle.0);
-                match opened.backing.as_ref().and_then(backing_id) {
-                    Some(backing) => reply.opened_passthrough(fh, flags_of(&opened), backing),
-                    None => reply.opened(fh, flags_of(&opened)),
+        let (id, flags, caller) = (node(ino), open_flags(flags.0), request.uid());
+        let overlay = Arc::clone(&self.overlay);
+        let work = move || {
+            let register = |fd: std::os::fd::BorrowedFd<'_>| Ok(Arc::new(reply.open_backing(fd)?) as Backing);
+            match guard("open", || overlay.open(id, flags, caller, &register)) {
+                Ok(opened) => {
+                    let fh = FileHandle(opened.handle.0);
+                    match opened.backing.as_ref().and_then(backing_id) {
+                        Some(backing) => reply.opened_passthrough(fh, flags_of(&opened), backing),
+                        None => reply.opened(fh, flags_of(&opened)),
+                    }
                 }
+                Err(error) => reply.error(error),
             }
-            Err(error) => reply.error(error),
-        }
+        };
+        if self.overlay.open_syncs(id, flags) { self.aside.run(work) } else { work() }
     }
 
     fn create(
@@ -346,7 +359,7 @@ impl Filesystem for Adapter {
         };
         if self.overlay.must_unpack(handle(fh)) {
             let data = data.to_vec();
-            aside(move || write(&data));
+            self.aside.run(move || write(&data));
         } else {
             write(data);
         }
@@ -383,7 +396,7 @@ impl Filesystem for Adapter {
 
     fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         let overlay = Arc::clone(&self.overlay);
-        aside(move || reply_empty(guard("fsync", || overlay.fsync(handle(fh), datasync)), reply));
+        self.aside.run(move || reply_empty(guard("fsync", || overlay.fsync(handle(fh), datasync)), reply));
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -436,7 +449,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let overlay = Arc::clone(&self.overlay);
-        aside(move || reply_empty(guard("fsyncdir", || overlay.sync_dir(handle(fh))), reply));
+        self.aside.run(move || reply_empty(guard("fsyncdir", || overlay.sync_dir(handle(fh))), reply));
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -504,7 +517,7 @@ impl Filesystem for Adapter {
     ) {
         let overlay = Arc::clone(&self.overlay);
         let work = move || overlay.fallocate(handle(fh), offset, length, mode.cast_unsigned());
-        aside(move || reply_empty(guard("fallocate", work), reply));
+        self.aside.run(move || reply_empty(guard("fallocate", work), reply));
     }
 
     fn lseek(
@@ -528,27 +541,6 @@ impl Filesystem for Adapter {
         match sought {
             Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
             Err(error) => reply.error(error),
-        }
-    }
-}
-
-/// Runs what may take as long as a file is big on a thread of its own, so that others are answered meanwhile. Where
-/// no thread can be had it runs here.
-fn aside(work: impl FnOnce() + Send + 'static) {
-    let slot = Arc::new(std::sync::Mutex::new(Some(work)));
-    let run = {
-        let slot = Arc::clone(&slot);
-        move || {
-            let work = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-            if let Some(work) = work {
-                work();
-            }
-        }
-    };
-    if std::thread::Builder::new().name("mithril-aside".to_owned()).spawn(run).is_err() {
-        let work = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(work) = work {
-            work();
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Mount {
     /// The lower directory.
     lower: OwnedFd,
     flags: Vec<String>,
+    /// What its daemons are to do wrong, as `MITHRIL_FAULT` says it.
+    fault: Option<&'static str>,
     mounted: bool,
 }
 
@@ -46,7 +48,20 @@ impl Mount {
         if !flags.iter().any(|flag| flag == "--settle") {
             flags.extend(["--settle".to_owned(), "3600".to_owned()]);
         }
-        Self { dir, lower, flags, mounted: false }
+        Self { dir, lower, flags, fault: None, mounted: false }
+    }
+
+    /// A fresh directory whose daemon comes to harm, or is slow, at some point. Only daemons with debug assertions do.
+    pub fn with_fault(fault: &'static str, flags: &[&str]) -> Self {
+        let mut mount = Self::unmounted(flags);
+        mount.fault = Some(fault);
+        mount.mount();
+        mount
+    }
+
+    /// From the next mount on, nothing goes wrong on purpose any more.
+    pub fn without_fault(&mut self) {
+        self.fault = None;
     }
 
     /// The mounted directory.
@@ -86,7 +101,14 @@ impl Mount {
             Some(rest) if rest.starts_with('/') => self.path().join(&rest[1..]).into_os_string(),
             _ => (*argument).into(),
         });
-        Command::new(executable()).args(arguments).output().expect("mithril-fs runs")
+        self.program().args(arguments).output().expect("mithril-fs runs")
+    }
+
+    /// `mithril-fs`, to be given arguments.
+    pub fn program(&self) -> Command {
+        let mut program = Command::new(executable());
+        program.envs(self.fault.map(|fault| ("MITHRIL_FAULT", fault)));
+        program
     }
 
     /// Runs a command that must succeed; returns what it printed.
@@ -161,6 +183,15 @@ impl Mount {
     pub fn kill(&mut self, daemon: u32) {
         let pid = i32::try_from(daemon).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the daemon is ours");
+        self.wait_for_death(daemon);
+    }
+
+    /// Waits until the daemon, which comes to harm by itself, is gone.
+    ///
+    /// # Panics
+    /// If its number is none.
+    pub fn wait_for_death(&mut self, daemon: u32) {
+        let pid = i32::try_from(daemon).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
         let deadline = Instant::now() + Duration::from_secs(10);
         while rustix::process::test_kill_process(pid).is_ok()
             && !is_zombie(daemon)

@@ -3,6 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
+#[cfg(debug_assertions)]
+use std::time::SystemTime;
 
 use mithril_tests::data::{Random, Weights};
 use mithril_tests::mount::Mount;
@@ -65,6 +67,41 @@ fn killing_the_daemon_at_random_moments_loses_nothing() {
         assert!(fs::read(mount.join(name)).unwrap() == *bytes, "{name} differs after a collection");
     }
     mount.run(&["verify", "."]);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_crash_at_the_end_of_an_unpacking_keeps_the_time() {
+    let mut mount = Mount::with_fault("AttributeRemoved=abort", &[]);
+    let bytes = Weights::new(300_000, 8).bf16_file();
+    fs::write(mount.join("w"), &bytes).unwrap();
+    let time = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
+    fs::File::options().write(true).open(mount.join("w")).unwrap().set_modified(time).unwrap();
+    mount.sync();
+    assert!(mount.is_packed("w"));
+    let daemon = mount.daemon();
+    assert!(!mount.command(&["unpack", "./w"]).status.success());
+    mount.wait_for_death(daemon);
+    mount.without_fault();
+    mount.mount();
+    assert!(!mount.is_packed("w"));
+    assert_eq!(fs::metadata(mount.join("w")).unwrap().modified().unwrap(), time);
+    assert!(fs::read(mount.join("w")).unwrap() == bytes);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_panic_costs_one_call_and_the_mount_goes_on() {
+    let mount = Mount::with_fault("Lookup=panic", &[]);
+    fs::write(mount.join("file"), b"before").unwrap();
+    for _ in 0..20 {
+        let error = fs::metadata(mount.join("fault-file")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    }
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"before");
+    fs::write(mount.join("file"), b"after").unwrap();
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"after");
+    mount.status();
 }
 
 #[test]

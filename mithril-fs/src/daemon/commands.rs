@@ -53,7 +53,7 @@ impl Daemon {
     /// Makes one file plain, and leaves it so until it changes.
     fn unpack_file(&self, path: &Path, packer: Option<&Packer>) -> rustix::io::Result<()> {
         let (node, _) = self.overlay.nodes.pin(lower::locate_path(&self.root, path)?)?;
-        let result = self.overlay.unpack_idle_or_open(&node).and_then(|()| node.stat());
+        let result = self.overlay.unpack(&node).and_then(|()| node.stat());
         if let (Ok(stat), Some(packer)) = (&result, packer) {
             packer.keep_plain(&node, stat);
         }

@@ -63,11 +63,7 @@ impl Overlay {
                 last_access: changes.access_time.unwrap_or_else(lower::omit),
                 last_modification: changes.modification_time.unwrap_or_else(lower::omit),
             };
-            let path = lower::proc_path(&node.fd);
-            rustix::fs::utimensat(rustix::fs::CWD, &path, &times, AtFlags::empty())?;
-            if changes.modification_time.is_some() && node.kind == FileType::RegularFile {
-                self.note_mtime(&node)?;
-            }
+            self.set_times(&node, &times)?;
         }
         node.stat()
     }
@@ -91,6 +87,7 @@ impl Overlay {
             return self.empty(node);
         }
         let opened = handle.map(|id| self.handles.file(id)).transpose()?;
+        let _held = self.hold(node, true)?;
         self.change(node, |node| {
             match opened.as_ref().filter(|handle| handle.writable).and_then(|handle| handle.lower.get()) {
                 Some(file) => rustix::fs::ftruncate(file, size),

@@ -102,8 +102,8 @@ impl Overlay {
     /// `SEEK_DATA` and `SEEK_HOLE`. The lower file of a packed one is all hole: the manifest answers for it.
     pub(crate) fn seek(&self, id: HandleId, offset: u64, to_data: bool) -> Result<u64> {
         let handle = self.handles.file(id)?;
-        let content = handle.node.content();
-        let Content::Packed(file) = &*content else {
+        let content = handle.node.content().clone();
+        let Content::Packed(file) = content else {
             let target = if to_data { SeekFrom::Data(offset) } else { SeekFrom::Hole(offset) };
             return rustix::fs::seek(handle.lower()?, target);
         };
@@ -119,16 +119,13 @@ impl Overlay {
         }
     }
 
-    /// Runs `work` while the file is plain and stays so, unpacking it first if need be.
-    pub(crate) fn change<T>(&self, node: &Arc<Node>, work: impl Fn(&Node) -> Result<T>) -> Result<T> {
-        loop {
-            let content = node.content();
-            if matches!(*content, Content::Plain) {
-                return work(node);
-            }
-            drop(content);
+    /// Runs `work` on the plain file, unpacking it first if need be. The caller has a handle or holds the file, so that
+    /// nobody packs it meanwhile.
+    pub(crate) fn change<T>(&self, node: &Arc<Node>, work: impl FnOnce(&Node) -> Result<T>) -> Result<T> {
+        if !matches!(*node.content(), Content::Plain) {
             self.unpack(node)?;
         }
+        work(node)
     }
 }
 

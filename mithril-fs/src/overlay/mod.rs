@@ -3,7 +3,10 @@
 //!
 //! Names, modes, owners, times and links are those of the lower file system. This module owns what differs:
 //! where the bytes are ([`node::Content`]), which handles may mix ([`state`]), and how bytes move
-//! ([`transition`]). FUSE types stay in the adapter.
+//! ([`transition`], [`unpack`]). FUSE types stay in the adapter.
+//!
+//! The threads that answer the kernel are few, so no lock of a node is held for as long as a file is big, but the one
+//! of whoever unpacks it ([`node::Node::unpacking`]).
 
 pub(crate) mod attributes;
 pub(crate) mod directories;
@@ -16,6 +19,7 @@ pub(crate) mod open;
 mod privileges;
 pub(crate) mod state;
 pub(crate) mod transition;
+mod unpack;
 pub(crate) mod watcher;
 
 use std::num::NonZeroUsize;

@@ -37,7 +37,7 @@ pub(crate) enum Content {
     Packed(Arc<PackedFile>),
 }
 
-/// What changes with handles. Its lock is taken before that of the content, never after.
+/// What changes with handles. Its lock is taken before that of the content, never after. Neither is held for long.
 #[derive(Default)]
 pub(crate) struct Handles {
     /// The open handles.
@@ -64,6 +64,8 @@ pub(crate) struct Node {
     handles: Mutex<Handles>,
     /// Where its bytes are.
     content: RwLock<Content>,
+    /// Held by whoever makes the file plain.
+    unpacking: Mutex<()>,
     /// Counts everything that may have changed the bytes: opens for writing, truncations. A packer compares.
     changes: AtomicU64,
     /// References that the kernel holds; guarded by the table's lock.
@@ -78,6 +80,7 @@ impl Node {
             kind: FileType::from_raw_mode(stat.st_mode),
             handles: Mutex::default(),
             content: RwLock::new(Content::Unknown),
+            unpacking: Mutex::default(),
             changes: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
         }
@@ -88,12 +91,17 @@ impl Node {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads where the bytes are; they stay there while the guard lives.
+    /// Waits for its turn to make the file plain, for as long as the file is big. No other lock may be held.
+    pub(crate) fn unpacking(&self) -> MutexGuard<'_, ()> {
+        self.unpacking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads where the bytes are; they stay there while the guard lives. An open file that is plain stays so without.
     pub(crate) fn content(&self) -> RwLockReadGuard<'_, Content> {
         self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks everybody out while the bytes move.
+    /// Locks everybody out while it is decided where the bytes are.
     pub(crate) fn content_mut(&self) -> RwLockWriteGuard<'_, Content> {
         self.content.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -40,7 +40,7 @@ const NOT_FOR_BELOW: OFlags = OFlags::CREATE
     .union(OFlags::NONBLOCK);
 
 impl Overlay {
-    /// Opens a file for a user. Never waits for a file's bytes to move, except for a truncation that it asks for itself.
+    /// Opens a file for a user. Never waits for a file's bytes to move.
     pub(crate) fn open(
         &self,
         id: NodeId,
@@ -50,6 +50,16 @@ impl Overlay {
     ) -> Result<Opened> {
         let node = self.nodes.get(id)?;
         self.open_node(&node, flags, caller, register)
+    }
+
+    /// Whether opening with these flags empties a packed file: that is synced, which takes as long as the disk is
+    /// slow.
+    pub(crate) fn open_syncs(&self, id: NodeId, flags: OFlags) -> bool {
+        let truncates = flags.contains(OFlags::TRUNC) && flags & OFlags::RWMODE != OFlags::RDONLY;
+        let (true, Some(namespace), Ok(node)) = (truncates, self.namespace, self.nodes.get(id)) else {
+            return false;
+        };
+        rustix::fs::getxattr_query(lower::proc_path(&node.fd), namespace.name()).is_ok()
     }
 
     /// Creates a file if it is not there, and opens it.
@@ -168,8 +178,10 @@ impl Overlay {
         if let Content::Packed(file) = &*content {
             return Ok(Some(Arc::clone(file)));
         }
-        *content = Content::Plain;
-        let Some(authority) = self.authority(node)? else { return Ok(None) };
+        let Some(authority) = self.authority(node)? else {
+            *content = Content::Plain;
+            return Ok(None);
+        };
         let file = self
             .packed_file(authority.manifest)
             .map_err(|error| self.report(node, "cannot open packed file", &error))?;
@@ -215,23 +227,24 @@ impl Overlay {
         let unseen_writer = handle.unseen_writer;
         // Our own descriptor must be gone before anybody asks for a lease.
         drop(handle);
+        if self.let_go(&node, mode, unseen_writer) {
+            self.watcher.closed(&node, writable);
+        }
+        self.nodes.unpin(node);
+    }
+
+    /// Counts a handle off. Returns whether it was the last one, of a plain file.
+    pub(super) fn let_go(&self, node: &Node, mode: Mode, unseen_writer: Option<u32>) -> bool {
         let mut handles = node.handles();
         handles.open.released(mode);
         if let Some(at) = handles.unseen_writers.iter().position(|&writer| Some(writer) == unseen_writer) {
             handles.unseen_writers.swap_remove(at);
         }
-        let idle = handles.open.is_idle();
-        let mut plain = false;
-        if idle {
-            handles.backing = None;
-            let mut content = node.content_mut();
-            plain = matches!(*content, Content::Plain);
-            *content = Content::Unknown;
+        if !handles.open.is_idle() {
+            return false;
         }
-        drop(handles);
-        if idle && plain {
-            self.watcher.closed(&node, writable);
-        }
-        self.nodes.unpin(node);
+        handles.backing = None;
+        let content = std::mem::replace(&mut *node.content_mut(), Content::Unknown);
+        matches!(content, Content::Plain)
     }
 }

@@ -1,34 +1,28 @@
-//! Moving a file's bytes between the lower file and the store: the only code that changes a stub.
+//! What a stub says and when: with [`super::unpack`] the only code that changes one.
 //!
 //! The order of durable steps, so that a crash between any two leaves a file that reads right:
 //!
 //! * pack: chunks and manifest durable, attribute set, file synced, blocks punched, notice written, times restored.
-//! * unpack: bytes written, file synced, attribute removed, file synced, times restored.
+//! * unpack: bytes written, times restored, file synced, attribute removed, file synced.
 //! * truncate to nothing: truncated with the attribute still set, synced, attribute removed.
 //!
 //! While the attribute is there, it is the truth, whatever the blocks hold; with a size of 0 it means empty.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mithril_engine::file::read::PackedFile;
-use mithril_engine::format::manifest::Extent;
 use mithril_engine::id::ManifestId;
-use rustix::fs::{FallocateFlags, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, Stat, Timestamps};
 use rustix::io::{Errno, Result};
 
 use super::node::{Content, Node};
-use super::state::Mode;
 use super::{Overlay, lower};
+use crate::fault::{self, Point};
 use crate::stub::{self, Authority, Namespace};
 
 /// The kernel closes a passthrough file a little after it told us of the release.
 const LEASE_PATIENCE: Duration = Duration::from_millis(300);
-
-/// Bytes that are decoded and written at once while unpacking.
-const UNPACK_STEP_BYTES: u64 = 4 << 20;
 
 /// A file at the time its bytes were read for packing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +86,11 @@ impl Overlay {
         manifest: ManifestId,
         fingerprint: Fingerprint,
     ) -> Result<std::result::Result<(), Refusal>> {
+        // What is dirty is written before anybody has to wait for it: the sync under the locks is short then.
+        if !node.handles().open.is_idle() {
+            return Ok(Err(Refusal::Open));
+        }
+        rustix::fs::fdatasync(lower::reopen_quietly(&node.fd)?)?;
         let mut handles = node.handles();
         if !handles.open.is_idle() {
             return Ok(Err(Refusal::Open));
@@ -106,6 +105,7 @@ impl Overlay {
         if Fingerprint::of(node)? != fingerprint {
             return Ok(Err(Refusal::Changed));
         }
+        fault::reached(Point::Commit);
         let stat = node.stat()?;
         let authority = Authority {
             store: self.store.id(),
@@ -130,92 +130,6 @@ impl Overlay {
         }
         lower::drop_lease(&file)?;
         Ok(Ok(()))
-    }
-
-    /// Makes a file plain at somebody's request, whether it is open or not.
-    pub(crate) fn unpack_idle_or_open(&self, node: &Node) -> Result<()> {
-        // Counted as a handle while the bytes move: whoever opens it meanwhile must not be given passthrough, and
-        // no packer may come between.
-        let mode = {
-            let mut handles = node.handles();
-            if handles.open.is_idle() {
-                self.load_content(node)?;
-            }
-            let mode = if handles.open.has(Mode::Passthrough) { Mode::Passthrough } else { Mode::Daemon };
-            handles.open.opened(mode);
-            mode
-        };
-        let result = self.unpack(node);
-        let mut handles = node.handles();
-        handles.open.released(mode);
-        if handles.open.is_idle() {
-            handles.backing = None;
-            *node.content_mut() = Content::Unknown;
-        }
-        result
-    }
-
-    /// Makes a packed file plain. Waits for nobody but readers of a moment; others wait for it.
-    pub(crate) fn unpack(&self, node: &Node) -> Result<()> {
-        let mut content = node.content_mut();
-        let file = match &*content {
-            Content::Packed(file) => Arc::clone(file),
-            Content::Plain => return Ok(()),
-            Content::Unknown => {
-                let Some(authority) = self.authority(node)? else {
-                    *content = Content::Plain;
-                    return Ok(());
-                };
-                self.packed_file(authority.manifest)
-                    .map_err(|error| self.report(node, "cannot unpack", &error))?
-            }
-        };
-        let namespace = self.namespace.ok_or(Errno::OPNOTSUPP)?;
-        let Some(authority) = self.authority(node)? else { return Err(Errno::IO) };
-        let lower = lower::reopen(&node.fd, OFlags::RDWR)?;
-        if let Err(error) = self.restore_bytes(node, &file, &lower) {
-            if let Err(error) = make_stub(&lower, &authority) {
-                self.report(node, "unpacking failed, and its blocks could not be given back,", &error);
-            }
-            return Err(error);
-        }
-        rustix::fs::fsync(&lower)?;
-        stub::remove_attribute(&lower, namespace).map_err(|_| Errno::IO)?;
-        rustix::fs::fsync(&lower)?;
-        lower::set_mtime(&lower, authority.mtime_ns)?;
-        *content = Content::Plain;
-        Ok(())
-    }
-
-    /// Writes the plaintext over the stub. Holes stay holes.
-    fn restore_bytes(&self, node: &Node, file: &Arc<PackedFile>, lower: &File) -> Result<()> {
-        let mut buffer = Vec::new();
-        let mut position = 0;
-        // The space first: a full disk is met before anything was touched.
-        for extent in &file.manifest().extents {
-            match extent {
-                Extent::Chunk { .. } => reserve(lower, position, extent.len())?,
-                Extent::Hole { len } => rustix::fs::fallocate(
-                    lower,
-                    FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-                    position,
-                    *len,
-                )?,
-            }
-            position += extent.len();
-        }
-        let mut offset = 0;
-        while let Some(data) = file.next_data(offset) {
-            let step = data.len.min(UNPACK_STEP_BYTES);
-            buffer.resize(usize::try_from(step).map_err(|_| Errno::NOMEM)?, 0);
-            file.read_exact_at(&mut buffer, data.offset)
-                .map_err(|error| self.report(node, "cannot unpack", &error))?;
-            lower
-                .write_all_at(&buffer, data.offset)
-                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
-            offset = data.offset + step;
-        }
-        Ok(())
     }
 
     /// Truncates to nothing, in either state; works even where the packed bytes are lost. Call with the handles
@@ -253,12 +167,22 @@ impl Overlay {
         Ok(true)
     }
 
-    /// Notes a new modification time in the stub, so that recovery does not bring the old one back.
-    pub(crate) fn note_mtime(&self, node: &Node) -> Result<()> {
-        let _content = node.content_mut();
-        let (Some(namespace), Some(authority)) = (self.namespace, self.authority(node)?) else {
+    /// Sets times. A new modification time of a packed file is noted in its stub too, so that recovery does not bring
+    /// the old one back.
+    pub(crate) fn set_times(&self, node: &Node, times: &Timestamps) -> Result<()> {
+        let set = || rustix::fs::utimensat(CWD, lower::proc_path(&node.fd), times, AtFlags::empty());
+        let keeps_mtime = times.last_modification.tv_nsec == rustix::fs::UTIME_OMIT;
+        if keeps_mtime || node.kind != FileType::RegularFile {
+            return set();
+        }
+        // Both under the content's lock: a packing or unpacking that ends in between would bring the old time back,
+        // and it would be taken for the new one.
+        let content = node.content_mut();
+        set()?;
+        let (Some(namespace), Content::Unknown | Content::Packed(_)) = (self.namespace, &*content) else {
             return Ok(());
         };
+        let Some(authority) = self.authority(node)? else { return Ok(()) };
         let mtime_ns = lower::mtime_ns(&node.stat()?);
         let file = lower::reopen(&node.fd, OFlags::RDONLY)?;
         stub::write_attribute(&file, namespace, &Authority { mtime_ns, ..authority }).map_err(|_| Errno::IO)
@@ -272,21 +196,13 @@ fn is_clean(stat: &Stat, authority: &Authority) -> bool {
 }
 
 /// Gives the blocks back, and says in the first one what this is.
-fn make_stub(file: &File, authority: &Authority) -> Result<()> {
+pub(super) fn make_stub(file: &File, authority: &Authority) -> Result<()> {
     lower::punch(file, authority.size)?;
     let notice = stub::NOTICE.as_bytes();
     let len = notice.len().min(usize::try_from(authority.size).unwrap_or(usize::MAX));
     file.write_all_at(&notice[..len], 0)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     lower::set_mtime(file, authority.mtime_ns)
-}
-
-/// Reserves space where the lower file system can; where it cannot, writing tells.
-fn reserve(file: &File, offset: u64, len: u64) -> Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len) {
-        Err(Errno::OPNOTSUPP) => Ok(()),
-        other => other,
-    }
 }
 
 /// Takes the lease, waiting a little for descriptors that are just being closed. `false` if somebody keeps the file.

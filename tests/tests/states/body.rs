@@ -133,13 +133,20 @@ fn truncations_appends_and_overwriting_are_right_in_both_states() {
 
 #[test]
 fn unlinked_and_linked_files_live_as_long_as_they_should() {
-    let mount = Mount::new(FLAGS);
-    let expected = packed_file(&mount, "one", 5);
+    // What a collection takes away must not come back from the daemon's cache.
+    let mount = Mount::new(&[FLAGS, &["--cache-size", "0"]].concat());
+    let expected = Weights::new(3_000_000, 5).fp32_file();
+    fs::write(mount.join("one"), &expected).unwrap();
+    mount.sync();
+    assert!(mount.is_packed("one"));
     fs::hard_link(mount.join("one"), mount.join("two")).unwrap();
     assert_eq!(fs::metadata(mount.join("two")).unwrap().nlink(), 2);
     let open = File::open(mount.join("one")).unwrap();
     fs::remove_file(mount.join("one")).unwrap();
-    assert!(fs::read(mount.join("two")).unwrap() == expected);
+    let mut last = [0; 10];
+    let end = expected.len() - last.len();
+    File::open(mount.join("two")).unwrap().read_exact_at(&mut last, end as u64).unwrap();
+    assert_eq!(last, expected[end..]);
     fs::remove_file(mount.join("two")).unwrap();
     // Nothing names it any more, but it is open: its chunks must survive a collection.
     mount.run(&["gc", "."]);

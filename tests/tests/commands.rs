@@ -260,6 +260,24 @@ fn where_stubs_are_impossible_files_stay_plain_and_mount_says_so() {
 }
 
 #[test]
+fn file_systems_mounted_inside_are_listed_and_not_entered() {
+    if !can_run(is_root(), "another file system is mounted by root only") {
+        return;
+    }
+    let mut mount = Mount::unmounted(&[]);
+    let inside = mount.join("inside");
+    fs::create_dir(&inside).unwrap();
+    assert!(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&inside).status().unwrap().success());
+    mount.mount();
+    let names: Vec<_> = fs::read_dir(mount.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let entered = fs::metadata(&inside).map_err(|error| error.raw_os_error());
+    mount.unmount();
+    assert!(Command::new("umount").arg(&inside).status().unwrap().success());
+    assert_eq!(names, ["inside"]);
+    assert_eq!(entered.map(drop), Err(Some(rustix::io::Errno::XDEV.raw_os_error())));
+}
+
+#[test]
 fn a_process_that_is_there_already_is_named() {
     let mut mount = Mount::unmounted(&[]);
     let mut bystander = Command::new("sleep").arg("60").current_dir(mount.path()).spawn().unwrap();

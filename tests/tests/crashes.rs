@@ -2,9 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
-#[cfg(debug_assertions)]
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use mithril_tests::data::{Random, Weights};
 use mithril_tests::mount::Mount;
@@ -16,12 +14,13 @@ fn killing_the_daemon_at_random_moments_loses_nothing() {
     let mut mount = Mount::unmounted(&["--settle", "0"]);
     let mut random = Random::new(42);
     let mut weights: Vec<Weights> = (0..4).map(|seed| Weights::new(400_000, seed)).collect();
-    let mut expected: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut expected: Vec<(String, Vec<u8>, SystemTime)> = Vec::new();
     for round in 0..rounds(50) {
         mount.mount();
         let daemon = mount.daemon();
-        for (name, bytes) in &expected {
+        for (name, bytes, time) in &expected {
             assert!(fs::read(mount.join(name)).unwrap() == *bytes, "{name} differs before round {round}");
+            assert_time_comes_back(&mount, name, *time);
         }
         // Something new to pack, something to unpack, by a change and by command.
         for (index, weights) in weights.iter_mut().enumerate() {
@@ -30,8 +29,9 @@ fn killing_the_daemon_at_random_moments_loses_nothing() {
             let bytes = if index % 2 == 0 { weights.bf16_file() } else { weights.fp32_file() };
             fs::write(mount.join(&name), &bytes).unwrap();
             fs::File::open(mount.join(&name)).unwrap().sync_all().unwrap();
-            expected.retain(|(known, _)| *known != name);
-            expected.push((name, bytes));
+            let time = fs::metadata(mount.join(&name)).unwrap().modified().unwrap();
+            expected.retain(|(known, ..)| *known != name);
+            expected.push((name, bytes, time));
         }
         let unpacking = (round % 3 == 1).then(|| {
             std::process::Command::new(mithril_tests::executable())
@@ -42,11 +42,12 @@ fn killing_the_daemon_at_random_moments_loses_nothing() {
         });
         if round % 3 == 2 {
             let at = usize::try_from(random.below(expected.len() as u64)).unwrap();
-            let (name, bytes) = &mut expected[at];
+            let (name, bytes, time) = &mut expected[at];
             let file = OpenOptions::new().write(true).open(mount.join(name)).unwrap();
             file.write_all_at(b"changed", 5000).unwrap();
             file.sync_all().unwrap();
             bytes[5000..5007].copy_from_slice(b"changed");
+            *time = file.metadata().unwrap().modified().unwrap();
         }
         std::thread::sleep(Duration::from_micros(random.below(120_000)));
         mount.kill(daemon);
@@ -56,17 +57,31 @@ fn killing_the_daemon_at_random_moments_loses_nothing() {
     }
     mount.mount();
     mount.sync();
-    for (name, bytes) in &expected {
+    for (name, bytes, time) in &expected {
         assert!(fs::read(mount.join(name)).unwrap() == *bytes, "{name} differs");
+        assert_time_comes_back(&mount, name, *time);
     }
     let verified = mount.run(&["verify", "."]);
     assert!(verified.contains("checked"), "{verified}");
     mount.run(&["gc", "."]);
     mount.remount();
-    for (name, bytes) in &expected {
+    for (name, bytes, _) in &expected {
         assert!(fs::read(mount.join(name)).unwrap() == *bytes, "{name} differs after a collection");
     }
     mount.run(&["verify", "."]);
+}
+
+/// What a crash did to a file's time is undone soon after the next mount.
+fn assert_time_comes_back(mount: &Mount, name: &str, time: SystemTime) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let now = fs::metadata(mount.join(name)).unwrap().modified().unwrap();
+        if now == time {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name} has the time {now:?} instead of {time:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 #[cfg(debug_assertions)]
@@ -87,6 +102,49 @@ fn a_crash_at_the_end_of_an_unpacking_keeps_the_time() {
     assert!(!mount.is_packed("w"));
     assert_eq!(fs::metadata(mount.join("w")).unwrap().modified().unwrap(), time);
     assert!(fs::read(mount.join("w")).unwrap() == bytes);
+}
+
+/// The directory after a crash between the attribute and the punching, with a damaged store: the name of its pack.
+fn half_packed_and_damaged(mount: &mut Mount, below: &[u8]) {
+    mount.unmount();
+    let stub = OpenOptions::new().write(true).open(mount.lower("w")).unwrap();
+    stub.write_all_at(below, 0).unwrap();
+    drop(stub);
+    let pack = fs::read_dir(mount.lower(".mithril/packs")).unwrap().next().unwrap().unwrap().file_name();
+    let pack = mount.lower(&format!(".mithril/packs/{}", pack.to_str().unwrap()));
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[100] ^= 0x10;
+    fs::write(&pack, bytes).unwrap();
+    mount.mount();
+    // The whole directory has been looked through once this returns.
+    mount.sync();
+}
+
+#[test]
+fn the_last_good_copy_of_a_file_is_not_given_back() {
+    use std::os::unix::fs::MetadataExt;
+    let mut mount = Mount::new(&[]);
+    let bytes = Weights::new(300_000, 9).bf16_file();
+    fs::write(mount.join("w"), &bytes).unwrap();
+    let time = fs::metadata(mount.join("w")).unwrap().modified().unwrap();
+    mount.sync();
+    assert!(mount.is_packed("w"));
+    half_packed_and_damaged(&mut mount, &bytes);
+    assert!(!mount.is_packed("w"));
+    assert!(fs::read(mount.join("w")).unwrap() == bytes);
+    assert_eq!(fs::metadata(mount.join("w")).unwrap().modified().unwrap(), time);
+    assert!(mount.status()["errors"].to_string().contains("plain again"), "{}", mount.status());
+
+    // Where the blocks are not all of it either, they are no file: an error, but nothing is thrown away.
+    let mut mount = Mount::new(&[]);
+    fs::write(mount.join("w"), &bytes).unwrap();
+    mount.sync();
+    half_packed_and_damaged(&mut mount, &bytes[..bytes.len() / 2]);
+    assert!(mount.is_packed("w"));
+    assert!(fs::read(mount.join("w")).is_err());
+    let below = fs::read(mount.lower("w")).unwrap();
+    assert!(below[..bytes.len() / 2] == bytes[..bytes.len() / 2]);
+    assert!(fs::metadata(mount.lower("w")).unwrap().blocks() * 512 > 100_000);
 }
 
 #[cfg(debug_assertions)]

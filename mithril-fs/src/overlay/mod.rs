@@ -3,7 +3,7 @@
 //!
 //! Names, modes, owners, times and links are those of the lower file system. This module owns what differs:
 //! where the bytes are ([`node::Content`]), which handles may mix ([`state`]), and how bytes move
-//! ([`transition`], [`unpack`]). FUSE types stay in the adapter.
+//! ([`transition`], [`unpack`], [`heal`]). FUSE types stay in the adapter.
 //!
 //! The threads that answer the kernel are few, so no lock of a node is held for as long as a file is big, but the one
 //! of whoever unpacks it ([`node::Node::unpacking`]).
@@ -11,6 +11,7 @@
 pub(crate) mod attributes;
 pub(crate) mod directories;
 pub(crate) mod handle;
+mod heal;
 pub(crate) mod io;
 pub(crate) mod lower;
 pub(crate) mod names;

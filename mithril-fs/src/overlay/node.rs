@@ -4,7 +4,9 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 
 use mithril_engine::file::read::PackedFile;
 use mithril_engine::id::ManifestId;
@@ -94,6 +96,15 @@ impl Node {
     /// Waits for its turn to make the file plain, for as long as the file is big. No other lock may be held.
     pub(crate) fn unpacking(&self) -> MutexGuard<'_, ()> {
         self.unpacking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn to change a packed file's blocks, unless somebody makes it plain just now.
+    pub(crate) fn try_unpacking(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.unpacking.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Reads where the bytes are; they stay there while the guard lives. An open file that is plain stays so without.

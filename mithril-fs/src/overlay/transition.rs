@@ -1,4 +1,4 @@
-//! What a stub says and when: with [`super::unpack`] the only code that changes one.
+//! What a stub says and when: with [`super::unpack`] and [`super::heal`] the only code that changes one.
 //!
 //! The order of durable steps, so that a crash between any two leaves a file that reads right:
 //!
@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use mithril_engine::id::ManifestId;
-use rustix::fs::{AtFlags, CWD, FileType, OFlags, Stat, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, Timestamps};
 use rustix::io::{Errno, Result};
 
 use super::node::{Content, Node};
@@ -148,25 +148,6 @@ impl Overlay {
         Ok(())
     }
 
-    /// Finishes what a crash interrupted: gives blocks of a packed file back and restores its times. Returns whether
-    /// there was anything to do.
-    pub(crate) fn heal(&self, node: &Node) -> Result<bool> {
-        let handles = node.handles();
-        if !handles.open.is_idle() {
-            return Ok(false);
-        }
-        let _content = node.content_mut();
-        let stat = node.stat()?;
-        let Some(authority) = self.authority(node)? else { return Ok(false) };
-        if is_clean(&stat, &authority) {
-            return Ok(false);
-        }
-        // Never before the content is known to be there.
-        self.packed_file(authority.manifest).map_err(|error| self.report(node, "cannot restore", &error))?;
-        make_stub(&lower::reopen(&node.fd, OFlags::RDWR)?, &authority)?;
-        Ok(true)
-    }
-
     /// Sets times. A new modification time of a packed file is noted in its stub too, so that recovery does not bring
     /// the old one back.
     pub(crate) fn set_times(&self, node: &Node, times: &Timestamps) -> Result<()> {
@@ -187,12 +168,6 @@ impl Overlay {
         let file = lower::reopen(&node.fd, OFlags::RDONLY)?;
         stub::write_attribute(&file, namespace, &Authority { mtime_ns, ..authority }).map_err(|_| Errno::IO)
     }
-}
-
-/// Whether a stub has no more blocks than its notice, and the right time. Attributes may take a block of their own.
-fn is_clean(stat: &Stat, authority: &Authority) -> bool {
-    const STUB_BLOCKS_512: i64 = 3 * 4096 / 512;
-    stat.st_blocks <= STUB_BLOCKS_512 && lower::mtime_ns(stat) == authority.mtime_ns
 }
 
 /// Gives the blocks back, and says in the first one what this is.

@@ -20,5 +20,13 @@ pub const MAX_DELTA_DEPTH: u8 = 8;
 /// Bytes at which a pack is closed and the next one begun.
 pub const PACK_TARGET_BYTES: u64 = 64 << 20;
 
+/// Blobs at which a pack is closed, however few bytes they take: its footer is read as a whole, and is then at most
+/// some 20 MiB.
+pub const PACK_MAX_BLOBS: usize = 1 << 18;
+
+/// Packs that are made durable at a time while the next one is written: enough to keep a disk busy, and few enough
+/// for a checkpoint of terabytes to take no more descriptors than a small one.
+pub const PACK_SYNCS: usize = 4;
+
 /// Decoded chunks that are kept for readers, in bytes, if nothing else is said.
 pub const DECODED_CACHE_BYTES: usize = 96 << 20;

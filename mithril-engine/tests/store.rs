@@ -1,63 +1,24 @@
 //! The store and the packing of files into it, on real directories.
 
+mod common;
+
 use std::fs;
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mithril_engine::Error;
 use mithril_engine::file::cache::ChunkCache;
-use mithril_engine::file::pack::{self, Outcome, Packing};
+use mithril_engine::file::pack::{self, Packing};
 use mithril_engine::file::read::{PackedFile, ReadAhead};
 use mithril_engine::format::manifest::{Extent, Manifest};
 use mithril_engine::id::{ChunkId, ManifestId};
-use mithril_engine::store::{ReadScratch, Store};
+use mithril_engine::store::ReadScratch;
 use mithril_engine::tensor::{Container, Element};
-use mithril_engine::{Error, Result};
 use proptest::prelude::*;
 
-fn open(dir: &Path) -> Result<Store> {
-    Store::open(fs::File::open(dir).unwrap().as_fd())
-}
-
-fn pool() -> Arc<rayon::ThreadPool> {
-    Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap())
-}
-
-/// Bytes that look like bf16 weights, moved by `step` small steps.
-fn weights(count: usize, step: u64) -> Vec<u8> {
-    let mut state = 7u64;
-    let mut bytes = Vec::with_capacity(2 * count);
-    for index in 0..count as u64 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let sum: u64 = (0..4).map(|part| state >> (16 * part) & 0xffff).sum();
-        let value = (sum as f32 / 65_536.0 - 2.0) * 0.05;
-        let moved = step.wrapping_mul(index ^ state >> 60) % 37 == 1;
-        let bits = u16::try_from(value.to_bits() >> 16).unwrap().wrapping_add(u16::from(moved));
-        bytes.extend(bits.to_le_bytes());
-    }
-    bytes
-}
-
-fn pack_file(store: &Store, bytes: &[u8], bases: &[Manifest]) -> ManifestId {
-    let pin = store.pin();
-    let mut writer = pin.writer().unwrap();
-    let cancel = AtomicBool::new(false);
-    let packing = Packing { store, pool: &pool(), candidates: bases, cancel: &cancel, progress: &|_, _| {} };
-    let outcome = pack::pack(&bytes, &packing, &mut writer).unwrap();
-    let Outcome::Packed(packed) = outcome else { panic!("not worthwhile") };
-    writer.finish().unwrap();
-    packed.manifest
-}
-
-fn read_file(store: &Arc<Store>, id: ManifestId) -> Result<Vec<u8>> {
-    let cache = Arc::new(ChunkCache::new(Arc::clone(store), 1 << 20));
-    let file = Arc::new(PackedFile::open(id, cache, Some(ReadAhead { pool: pool(), bytes: 4 << 20 }))?);
-    let mut bytes = vec![0; usize::try_from(file.len()).unwrap()];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
-}
+use common::{open, pack_file, pool, read_file, weights};
 
 #[test]
 fn files_come_back_from_a_store_that_was_opened_again() {

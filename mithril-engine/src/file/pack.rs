@@ -13,7 +13,7 @@ use super::bases::Bases;
 use crate::chunk::{self, Piece};
 use crate::codec::{self, Against, Options, Scratch};
 use crate::error::{Error, Result};
-use crate::format::manifest::{Extent, Manifest};
+use crate::format::manifest::{self, Extent, Manifest};
 use crate::id::{ChunkId, ManifestId};
 use crate::range::ByteRange;
 use crate::settings::MAX_DELTA_DEPTH;
@@ -90,6 +90,8 @@ enum Body {
     Known,
     /// It is new.
     New { bytes: Vec<u8>, base: Option<ChunkId> },
+    /// The store has it and cannot read it: encoded to stand alone.
+    Replacement { bytes: Vec<u8> },
 }
 
 /// Packs `source` into `writer`. On `NotWorthwhile` or an error the writer holds chunks that nothing needs: drop it.
@@ -97,7 +99,8 @@ enum Body {
 /// # Errors
 /// `Cancelled` if `cancel` was set; those of the source, of the store and of the writer.
 pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<'_>) -> Result<Outcome> {
-    let layout = tensor::inspect(source).map_err(|e| Error::io("inspect", "source", e))?;
+    let mut layout = tensor::inspect(source).map_err(|e| Error::io("inspect", "source", e))?;
+    manifest::limit_tensors(&mut layout.tensors);
     let spans = data_spans(source)?;
     let pieces = pieces_of(&layout, source.size(), &spans);
     let workers = Workers::default();
@@ -160,9 +163,11 @@ impl Appended<'_, '_> {
             if piece.range.offset > self.position {
                 self.extents.push(Extent::Hole { len: piece.range.offset - self.position });
             }
-            if let Body::New { bytes, base } = body {
-                self.stored_bytes += self.writer.put_chunk(id, len, &bytes, base)?;
-            }
+            self.stored_bytes += match body {
+                Body::Known => 0,
+                Body::New { bytes, base } => self.writer.put_chunk(id, len, &bytes, base)?,
+                Body::Replacement { bytes } => self.writer.replace_chunk(id, len, &bytes)?,
+            };
             self.extents.push(Extent::Chunk { id, len, element: piece.element });
             self.position = piece.range.end();
         }
@@ -266,7 +271,7 @@ impl Job<'_> {
                     .map(|piece| {
                         Ok(match self.encode(piece, bases)?.body {
                             Body::Known => 0,
-                            Body::New { bytes, .. } => bytes.len() as u64,
+                            Body::New { bytes, .. } | Body::Replacement { bytes } => bytes.len() as u64,
                         })
                     })
                     .collect()
@@ -308,19 +313,23 @@ impl Job<'_> {
         self.source.read_exact_at(raw, piece.range.offset).map_err(|e| Error::io("read", "source", e))?;
         let id = ChunkId::of(raw);
         let store = self.packing.store;
-        if store.chunk(&id).is_some() {
+        let is_known = store.chunk(&id).is_some();
+        if is_known {
             // The bytes are about to be dropped in favour of a chunk that was written long ago: read it.
             check.resize(len as usize, 0);
-            store.read_chunk(&id, reader, check)?;
-            if check != raw {
-                return Err(Error::corrupt(
-                    format!("chunk {id}"),
-                    "its plaintext differs from a file with the same digest",
-                ));
+            match store.read_chunk(&id, reader, check) {
+                Ok(()) if check == raw => return Ok(Encoded { id, len, body: Body::Known }),
+                Ok(()) => {
+                    return Err(Error::corrupt(
+                        format!("chunk {id}"),
+                        "its plaintext differs from a file with the same digest",
+                    ));
+                }
+                Err(error) => tracing::warn!(%error, "a stored chunk cannot be read; storing it anew"),
             }
-            return Ok(Encoded { id, len, body: Body::Known });
         }
         let base_id = bases
+            .filter(|_| !is_known)
             .and_then(|bases| bases.find(piece, &self.layout.tensors))
             .filter(|(id, _)| store.chunk(id).is_some_and(|stat| stat.depth < MAX_DELTA_DEPTH))
             .and_then(|(id, len)| {
@@ -348,7 +357,8 @@ impl Job<'_> {
             ));
         }
         bytes.shrink_to_fit();
-        Ok(Encoded { id, len, body: Body::New { bytes, base: base_id } })
+        let body = if is_known { Body::Replacement { bytes } } else { Body::New { bytes, base: base_id } };
+        Ok(Encoded { id, len, body })
     }
 }
 

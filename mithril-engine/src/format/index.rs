@@ -59,9 +59,9 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<StoreId> {
     Ok(StoreId::from_low_bits(store))
 }
 
-/// Appends the record of a pack with this footer.
-pub(crate) fn put_added(out: &mut Vec<u8>, id: PackId, footer: &[u8]) {
-    put(out, ADDED, &[id.as_bytes(), footer]);
+/// Appends the record of a pack with these entries.
+pub(crate) fn put_added(out: &mut Vec<u8>, id: PackId, entries: &[pack::Entry]) {
+    put(out, ADDED, &[id.as_bytes(), &pack::encode_footer(entries)]);
 }
 
 /// Appends the record of a pack that is gone.
@@ -114,4 +114,23 @@ fn decode_record(bytes: &[u8]) -> Option<(Record, usize)> {
         _ => return None,
     };
     Some((record, 4 + len + CHECKSUM_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::{BlobKind, Entry};
+
+    #[test]
+    fn a_record_of_a_blob_with_an_impossible_length_ends_the_log() {
+        let entry = Entry { kind: BlobKind::Chunk, id: [1; 32], stored_len: 10, raw_len: 10 };
+        let mut log = encode_header(StoreId::from_low_bits(1)).to_vec();
+        put_added(&mut log, PackId::from_bytes([2; 16]), &[entry]);
+        let good = log.len();
+        put_added(&mut log, PackId::from_bytes([3; 16]), &[Entry { stored_len: u32::MAX, ..entry }]);
+        put_removed(&mut log, PackId::from_bytes([2; 16]));
+        let (records, end) = decode_records(&log);
+        assert_eq!(records, [Record::Added(PackId::from_bytes([2; 16]), vec![entry])]);
+        assert_eq!(end, good);
+    }
 }

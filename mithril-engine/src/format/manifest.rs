@@ -1,6 +1,7 @@
 //! A manifest: which chunks, in which order, are a file.
 
 use super::bytes::{Reader, put_varint};
+use super::pack::MANIFEST_MAX_BYTES;
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
 use crate::range::ByteRange;
@@ -13,6 +14,8 @@ const VERSION: u8 = 1;
 const HOLE: u8 = 0xff;
 /// Most dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 64;
+/// Most bytes that the tensors of a manifest take: extents need the rest.
+const TENSORS_MAX_BYTES: usize = MANIFEST_MAX_BYTES / 4;
 /// Bytes that a tensor takes at least: name length, element, dimensions, distance, length.
 const TENSOR_LEAST_BYTES: usize = 5;
 /// Bytes that an extent takes at least: tag and length.
@@ -146,6 +149,19 @@ impl Manifest {
     }
 }
 
+/// Brings what a file says of its tensors within what a manifest can say. A shape of too many dimensions becomes one
+/// dimension; where names and shapes would take most of a manifest, there are no tensors. The file is packed all the
+/// same: tensors only help to find bases.
+pub fn limit_tensors(tensors: &mut Vec<Tensor>) {
+    for tensor in tensors.iter_mut().filter(|tensor| tensor.shape.len() > MAX_DIMENSIONS) {
+        tensor.shape = vec![tensor.range.len / tensor.element.width() as u64];
+    }
+    let most = |tensor: &Tensor| tensor.name.len() + 10 * (tensor.shape.len() + 4) + 1;
+    if tensors.iter().map(most).sum::<usize>() > TENSORS_MAX_BYTES {
+        tensors.clear();
+    }
+}
+
 fn decode_tensor(reader: &mut Reader<'_>, position: u64) -> Result<Tensor> {
     let name_len = reader.count(1)?;
     let name =
@@ -175,4 +191,41 @@ fn decode_extent(reader: &mut Reader<'_>) -> Result<Extent> {
     let len = u32::try_from(len).ok().filter(|&len| len as usize <= CHUNK_MAX_BYTES);
     let len = len.ok_or_else(|| reader.corrupt("a chunk is too long"))?;
     Ok(Extent::Chunk { id: ChunkId::from_bytes(reader.array()?), len, element })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(name: String, dimensions: usize) -> Tensor {
+        let range = ByteRange { offset: 0, len: 64 };
+        Tensor { name, element: Element::Bf16, shape: vec![1; dimensions], range }
+    }
+
+    fn survives(tensors: &[Tensor]) -> bool {
+        let extents = vec![Extent::Hole { len: 64 }];
+        let manifest = Manifest { container: Container::Unknown, tensors: tensors.to_vec(), extents };
+        Manifest::decode(&manifest.encode()).is_ok_and(|decoded| decoded == manifest)
+    }
+
+    #[test]
+    fn shapes_of_too_many_dimensions_become_one_dimension() {
+        let mut tensors = vec![tensor("most".to_owned(), 64)];
+        let before = tensors.clone();
+        limit_tensors(&mut tensors);
+        assert_eq!(tensors, before);
+        assert!(survives(&tensors));
+        let mut tensors = vec![tensor("more".to_owned(), 65)];
+        assert!(!survives(&tensors));
+        limit_tensors(&mut tensors);
+        assert_eq!(tensors[0].shape, [32]);
+        assert!(survives(&tensors));
+    }
+
+    #[test]
+    fn names_that_would_fill_a_manifest_are_left_out() {
+        let mut tensors = vec![tensor("n".repeat(TENSORS_MAX_BYTES), 1)];
+        limit_tensors(&mut tensors);
+        assert!(tensors.is_empty());
+    }
 }

@@ -13,7 +13,7 @@
 use super::bytes::Reader;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId, StoreId};
-use crate::settings::{CHUNK_MAX_BYTES, MAX_DELTA_DEPTH};
+use crate::settings::{CHUNK_MAX_BYTES, MAX_DELTA_DEPTH, PACK_MAX_BLOBS};
 
 /// Version of the layout.
 const VERSION: u32 = 1;
@@ -29,6 +29,13 @@ pub(crate) const FOOTER_MAX_BYTES: usize = 256 << 20;
 pub(crate) const MANIFEST_MAX_BYTES: usize = 1 << 30;
 /// Bytes that an entry takes at least.
 const ENTRY_LEAST_BYTES: usize = 41;
+/// Bytes that the entry of a delta takes: the most that any does.
+const ENTRY_MOST_BYTES: usize = ENTRY_LEAST_BYTES + 33;
+/// What the encoding of a chunk may add to its plaintext.
+const CHUNK_OVERHEAD_BYTES: u32 = 16;
+
+// A writer that keeps to its own limits never makes a footer that no reader takes.
+const _: () = assert!(4 + PACK_MAX_BLOBS * ENTRY_MOST_BYTES <= FOOTER_MAX_BYTES);
 
 /// What a blob is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +65,34 @@ pub(crate) struct Entry {
     pub(crate) stored_len: u32,
     /// Bytes of plaintext.
     pub(crate) raw_len: u32,
+}
+
+impl Entry {
+    /// Whether the lengths are ones that a blob of this kind can have: what is read is allocated by them.
+    pub(crate) fn has_possible_lengths(&self) -> bool {
+        let (raw_len, stored_len) = (self.raw_len, self.stored_len);
+        let (raw_limit, stored) = match self.kind {
+            BlobKind::Chunk | BlobKind::Delta { .. } => {
+                (CHUNK_MAX_BYTES, 1..=raw_len.saturating_add(CHUNK_OVERHEAD_BYTES))
+            }
+            BlobKind::Manifest => (MANIFEST_MAX_BYTES, raw_len..=raw_len),
+            BlobKind::ZstdManifest => (MANIFEST_MAX_BYTES, 1..=raw_len),
+        };
+        raw_len > 0 && raw_len as usize <= raw_limit && stored.contains(&stored_len)
+    }
+
+    fn footer_len(&self) -> usize {
+        match self.kind {
+            BlobKind::Delta { .. } => ENTRY_MOST_BYTES,
+            _ => ENTRY_LEAST_BYTES,
+        }
+    }
+}
+
+/// Bytes of a pack with these entries.
+pub(crate) fn pack_len(entries: &[Entry]) -> u64 {
+    let frame = (HEADER_BYTES + 4 + TRAILER_BYTES) as u64;
+    frame + entries.iter().map(|entry| u64::from(entry.stored_len) + entry.footer_len() as u64).sum::<u64>()
 }
 
 /// The header of a pack of this store.
@@ -96,7 +131,7 @@ fn check_version(version: u32) -> Result<()> {
 
 /// The footer with these entries.
 pub(crate) fn encode_footer(entries: &[Entry]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(4 + entries.len() * (ENTRY_LEAST_BYTES + 33));
+    let mut out = Vec::with_capacity(4 + entries.iter().map(Entry::footer_len).sum::<usize>());
     out.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
     for entry in entries {
         out.push(match entry.kind {
@@ -129,23 +164,24 @@ pub(crate) fn decode_footer(bytes: &[u8]) -> Result<Vec<Entry>> {
         let id = reader.array()?;
         let stored_len = reader.u32()?;
         let raw_len = reader.u32()?;
-        let (kind, limit) = match kind {
-            0 => (BlobKind::Chunk, CHUNK_MAX_BYTES),
+        let kind = match kind {
+            0 => BlobKind::Chunk,
             1 => {
                 let depth = reader.u8()?;
                 if depth == 0 || depth > MAX_DELTA_DEPTH {
                     return Err(reader.corrupt("a chain of deltas is too long"));
                 }
-                (BlobKind::Delta { base: ChunkId::from_bytes(reader.array()?), depth }, CHUNK_MAX_BYTES)
+                BlobKind::Delta { base: ChunkId::from_bytes(reader.array()?), depth }
             }
-            2 => (BlobKind::Manifest, MANIFEST_MAX_BYTES),
-            3 => (BlobKind::ZstdManifest, MANIFEST_MAX_BYTES),
+            2 => BlobKind::Manifest,
+            3 => BlobKind::ZstdManifest,
             _ => return Err(reader.corrupt("unknown kind of blob")),
         };
-        if raw_len == 0 || raw_len as usize > limit {
+        let entry = Entry { kind, id, stored_len, raw_len };
+        if !entry.has_possible_lengths() {
             return Err(reader.corrupt("a blob has an impossible length"));
         }
-        entries.push(Entry { kind, id, stored_len, raw_len });
+        entries.push(entry);
     }
     reader.end()?;
     Ok(entries)
@@ -172,4 +208,48 @@ pub(crate) fn decode_trailer(bytes: &[u8]) -> Result<(usize, PackId)> {
     }
     reader.end()?;
     Ok((footer_len, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: BlobKind, raw_len: u32, stored_len: u32) -> Entry {
+        Entry { kind, id: [7; 32], stored_len, raw_len }
+    }
+
+    #[test]
+    fn a_footer_survives_and_says_how_long_its_pack_is() {
+        let delta = BlobKind::Delta { base: ChunkId::from_bytes([1; 32]), depth: 8 };
+        let entries = [
+            entry(BlobKind::Chunk, 100, 116),
+            entry(delta, 1 << 20, 1),
+            entry(BlobKind::Manifest, 84, 84),
+            entry(BlobKind::ZstdManifest, 84, 40),
+        ];
+        let footer = encode_footer(&entries);
+        assert_eq!(decode_footer(&footer).unwrap(), entries);
+        let blobs = 116 + 1 + 84 + 40;
+        assert_eq!(pack_len(&entries), (HEADER_BYTES + blobs + footer.len() + TRAILER_BYTES) as u64);
+    }
+
+    #[test]
+    fn lengths_that_no_blob_has_are_refused() {
+        let delta = BlobKind::Delta { base: ChunkId::from_bytes([1; 32]), depth: 1 };
+        for (kind, raw_len, stored_len) in [
+            (BlobKind::Chunk, 100, u32::MAX),
+            (BlobKind::Chunk, 100, 117),
+            (BlobKind::Chunk, 100, 0),
+            (BlobKind::Chunk, 0, 1),
+            (BlobKind::Chunk, (4 << 20) + 1, 1),
+            (delta, 100, 117),
+            (BlobKind::Manifest, 84, 85),
+            (BlobKind::Manifest, 84, 83),
+            (BlobKind::ZstdManifest, 84, 85),
+            (BlobKind::ZstdManifest, (1 << 30) + 1, 1),
+        ] {
+            let footer = encode_footer(&[entry(kind, raw_len, stored_len)]);
+            assert!(decode_footer(&footer).is_err(), "{kind:?} {raw_len} {stored_len}");
+        }
+    }
 }

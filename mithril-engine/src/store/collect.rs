@@ -1,7 +1,11 @@
 //! Giving back the space of what nothing needs.
 //!
-//! Marks from the roots, then deletes packs that are dead and copies the live part of those that are mostly so. New
-//! packs are durable and known before old ones go, so a crash at any point leaves every live blob readable.
+//! Marks from the roots, then deletes the packs that are dead, then copies the live part of those that are partly so, a
+//! pack's worth at a time. New packs are durable and known before old ones go, so a crash at any point leaves every
+//! live blob readable. Dead packs go first and old ones as soon as they are copied, so that a full disk is no
+//! obstacle.
+//!
+//! It is all or nothing before the first deletion: while anything is missing, nobody knows what else it needs.
 
 use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
@@ -9,11 +13,13 @@ use std::sync::PoisonError;
 
 use super::Store;
 use super::directory::{self, PackSummary};
+use super::load::is_full;
 use super::writer::PackWriter;
 use crate::error::{Error, Result};
 use crate::format::manifest::Extent;
 use crate::format::pack::{self, BlobKind, Entry};
 use crate::id::{ChunkId, ManifestId, PackId};
+use crate::settings::PACK_TARGET_BYTES;
 
 /// A pack is rewritten if this share of it is dead, and at least a block.
 const REWRITE_SHARE: f64 = 0.1;
@@ -51,60 +57,110 @@ impl Live {
     }
 }
 
+/// What a collection is going to do.
+#[derive(Default)]
+struct Plan {
+    dead: Vec<PackId>,
+    partly_dead: Vec<PartlyDead>,
+    collected: Collected,
+}
+
+/// A pack of which something must stay.
+struct PartlyDead {
+    id: PackId,
+    kept_bytes: u64,
+}
+
 impl Store {
     /// Collects what the manifests of `roots` do not need. Waits for all pins; `roots` is called when there are none
     /// and none can be taken. With `dry_run`, only says what it would do.
     ///
     /// # Errors
-    /// Those of `roots`, and of a root that cannot be read: nothing is deleted then. `Io`.
+    /// Those of `roots`; `Corrupt` while a pack is damaged or anything that a root needs is not there: nothing is
+    /// deleted then. `Io`: what was deleted by then was not needed.
     pub fn collect(
         &self,
         roots: impl FnOnce() -> Result<Vec<ManifestId>>,
         dry_run: bool,
     ) -> Result<Collected> {
         let _exclusive = self.pins.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((pack, reason)) = self.catalog().damaged().first() {
+            return Err(damaged_pack(*pack, reason));
+        }
         let live = self.mark(roots()?)?;
-        let mut collected = Collected::default();
+        let plan = self.plan(&live)?;
+        if !dry_run {
+            self.forget(&plan.dead)?;
+            self.rewrite(plan.partly_dead, &live)?;
+        }
+        Ok(plan.collected)
+    }
+
+    /// Looks at every pack.
+    fn plan(&self, live: &Live) -> Result<Plan> {
+        let mut plan = Plan::default();
         let packs: Vec<(PackId, u64)> = self.catalog().packs().collect();
-        let mut removed = Vec::new();
-        let mut writer = PackWriter::new(self);
         for (id, len) in packs {
-            let file = self.directory.open_pack(id)?;
-            let summary = match directory::summarize(&file, id) {
-                Ok(summary) => summary,
-                Err(error) => {
-                    tracing::warn!(pack = %id, %error, "a damaged pack is left alone");
-                    collected.kept_bytes += len;
-                    continue;
-                }
-            };
-            let keeps = self.kept_of(id, &summary, &live);
+            let summary = self.directory.open_pack(id).and_then(|file| directory::summarize(&file, id));
+            let summary = summary.map_err(|error| match error {
+                Error::Corrupt { reason, .. } => damaged_pack(id, &reason),
+                other => other,
+            })?;
+            let keeps = self.kept_of(id, &summary, live);
             let kept: u64 = keeps.iter().map(|(_, entry)| u64::from(entry.stored_len)).sum();
             let all: u64 = summary.entries.iter().map(|entry| u64::from(entry.stored_len)).sum();
             let dead = all - kept;
+            let collected = &mut plan.collected;
             collected.dead_blobs += (summary.entries.len() - keeps.len()) as u64;
             let mostly_live = dead < REWRITE_LEAST_BYTES || (dead as f64) < all as f64 * REWRITE_SHARE;
             if mostly_live && !keeps.is_empty() {
                 collected.kept_bytes += len;
                 continue;
             }
-            if keeps.is_empty() {
-                collected.deleted_packs += 1;
-            } else {
-                collected.rewritten_packs += 1;
-                if !dry_run {
-                    copy(&mut writer, &file, &keeps)?;
-                }
-            }
             collected.kept_bytes += kept;
             collected.freed_bytes += len - kept;
-            removed.push(id);
+            if keeps.is_empty() {
+                collected.deleted_packs += 1;
+                plan.dead.push(id);
+            } else {
+                collected.rewritten_packs += 1;
+                plan.partly_dead.push(PartlyDead { id, kept_bytes: kept });
+            }
         }
-        if !dry_run {
-            writer.finish()?;
-            self.forget(&removed)?;
+        Ok(plan)
+    }
+
+    /// Copies what must stay of these packs to new ones. Each batch takes the room of one pack and gives back more
+    /// than that; on a disk that has not even that much, the packs go one by one, those first that need the least.
+    fn rewrite(&self, mut packs: Vec<PartlyDead>, live: &Live) -> Result<()> {
+        let mut limit = PACK_TARGET_BYTES;
+        let mut done = 0;
+        while done < packs.len() {
+            let batch = &packs[done..done + batch_len(&packs[done..], limit)];
+            match self.rewrite_batch(batch, live) {
+                Ok(()) => done += batch.len(),
+                Err(Error::Io { source, .. }) if is_full(&source) && limit > 0 => {
+                    limit = 0;
+                    packs[done..].sort_by_key(|pack| pack.kept_bytes);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(collected)
+        Ok(())
+    }
+
+    fn rewrite_batch(&self, batch: &[PartlyDead], live: &Live) -> Result<()> {
+        let mut writer = PackWriter::new(self);
+        for pack in batch {
+            let file = self.directory.open_pack(pack.id)?;
+            let summary = directory::summarize(&file, pack.id)?;
+            copy(&mut writer, &file, &self.kept_of(pack.id, &summary, live))?;
+        }
+        let written = writer.finish_packs()?;
+        // A pack that lists the same as an old one has its name, and is it now.
+        let gone: Vec<PackId> =
+            batch.iter().map(|pack| pack.id).filter(|pack| !written.contains(pack)).collect();
+        self.forget(&gone)
     }
 
     /// Everything that the roots need.
@@ -121,7 +177,15 @@ impl Store {
                 }
             }
         }
-        self.catalog().close_over_bases(&mut live.chunks);
+        self.catalog().close_over_bases(&mut live.chunks).map_err(|missing| {
+            Error::corrupt(
+                "the store",
+                format!(
+                    "chunk {missing}, which a file needs, is missing; restore the pack that had it from a copy and run \
+                     mithril-fs verify --repair-index, or remove the files that verify names"
+                ),
+            )
+        })?;
         Ok(live)
     }
 
@@ -141,13 +205,37 @@ impl Store {
 
     /// Forgets packs, then removes them: a reader that looks up meanwhile finds the new place.
     fn forget(&self, removed: &[PackId]) -> Result<()> {
-        self.catalog.write().unwrap_or_else(PoisonError::into_inner).append(&self.directory, &[], removed)?;
+        if removed.is_empty() {
+            return Ok(());
+        }
+        self.catalog.write().unwrap_or_else(PoisonError::into_inner).remove(&self.directory, removed);
         for &id in removed {
-            self.open_packs.lock().unwrap_or_else(PoisonError::into_inner).pop(&id);
+            self.close_pack(id);
             self.directory.remove_pack(id)?;
         }
         self.directory.sync_packs()
     }
+}
+
+/// Packs that are rewritten together: as many as fill a new one, at least one.
+fn batch_len(packs: &[PartlyDead], limit: u64) -> usize {
+    let mut bytes = 0;
+    let fit = packs.iter().take_while(|pack| {
+        bytes += pack.kept_bytes;
+        bytes <= limit
+    });
+    fit.count().max(1)
+}
+
+/// Why nothing may be collected: what is in this pack says what else is needed.
+fn damaged_pack(pack: PackId, reason: &str) -> Error {
+    Error::corrupt(
+        format!("pack {pack}"),
+        format!(
+            "{reason}; restore it from a copy, or move it out of .mithril/packs and remove the files that verify \
+             names then; after that run mithril-fs verify --repair-index"
+        ),
+    )
 }
 
 /// Copies blobs as they are.

@@ -18,6 +18,13 @@ const INDEX_NEW: &str = "index.new";
 /// What the names of packs that are being written begin with.
 const UNFINISHED: &str = "tmp-";
 
+/// A file that has the name of a pack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PackFile {
+    pub(super) id: PackId,
+    pub(super) len: u64,
+}
+
 /// The directory of a store.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -62,6 +69,20 @@ impl Directory {
         Ok(names)
     }
 
+    /// The packs, the one that was written last at the end as far as the file system tells.
+    pub(super) fn packs(&self) -> Result<Vec<PackFile>> {
+        let mut packs = Vec::new();
+        for name in self.names()? {
+            let Some(id) = PackId::from_hex(&name) else { continue };
+            let stat = rustix::fs::statat(&self.packs, &name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|e| Error::io("stat", format!("{PACKS}/{name}"), e))?;
+            let len = u64::try_from(stat.st_size).unwrap_or(0);
+            packs.push(((stat.st_mtime, stat.st_mtime_nsec), PackFile { id, len }));
+        }
+        packs.sort_by_key(|(modified, pack)| (*modified, pack.id));
+        Ok(packs.into_iter().map(|(_, pack)| pack).collect())
+    }
+
     fn remove(&self, name: &str) -> Result<()> {
         match rustix::fs::unlinkat(&self.packs, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -86,12 +107,12 @@ impl Directory {
     }
 
     /// Begins a pack under a name that says it is not finished.
-    pub(super) fn create_unfinished(&self, serial: u64) -> Result<Unfinished<'_>> {
+    pub(super) fn create_unfinished(&self, serial: u64) -> Result<(Unfinished<'_>, File)> {
         let name = format!("{UNFINISHED}{}-{serial}", std::process::id());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(&self.packs, &name, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| Error::io("create", format!("{PACKS}/{name}"), e))?;
-        Ok(Unfinished { directory: self, file: File::from(fd), name: Some(name) })
+        Ok((Unfinished { directory: self, name: Some(name) }, File::from(fd)))
     }
 
     /// Makes renames of packs durable.
@@ -123,35 +144,32 @@ impl Directory {
 
     /// Replaces the index as a whole, durably.
     pub(super) fn replace_index(&self, bytes: &[u8]) -> Result<()> {
-        let failed = |e| Error::io("write", INDEX_NEW, e);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(&self.root, INDEX_NEW, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| Error::io("create", INDEX_NEW, e))?;
         let file = File::from(fd);
-        file.write_all_at(bytes, 0).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.write_all_at(bytes, 0).and_then(|()| file.sync_all()).map_err(|e| {
+            // On a full disk the half that was written is in the way of whoever makes room.
+            let _ = rustix::fs::unlinkat(&self.root, INDEX_NEW, AtFlags::empty());
+            Error::io("write", INDEX_NEW, e)
+        })?;
         rustix::fs::renameat(&self.root, INDEX_NEW, &self.root, INDEX)
             .map_err(|e| Error::io("rename", INDEX_NEW, e))?;
         rustix::fs::fsync(&self.root).map_err(|e| Error::io("sync", ".", e))
     }
 }
 
-/// A pack that is being written. Dropped without a name of its own, it is removed.
+/// The name of a pack that is being written. Dropped before the pack has a name of its own, it is removed.
 #[derive(Debug)]
 pub(super) struct Unfinished<'a> {
     directory: &'a Directory,
-    pub(super) file: File,
     name: Option<String>,
 }
 
 impl Unfinished<'_> {
-    /// Gives the pack its name, after its bytes are durable.
+    /// Gives the pack its name. Its bytes are durable.
     pub(super) fn finish(mut self, id: PackId) -> Result<()> {
         let Some(name) = self.name.take() else { return Ok(()) };
-        self.file.sync_all().map_err(|e| Error::io("sync", format!("{PACKS}/{name}"), e)).inspect_err(
-            |_| {
-                let _ = self.directory.remove(&name);
-            },
-        )?;
         let packs = &self.directory.packs;
         rustix::fs::renameat(packs.as_fd(), &name, packs.as_fd(), id.to_string()).map_err(|e| {
             let _ = self.directory.remove(&name);
@@ -173,7 +191,6 @@ impl Drop for Unfinished<'_> {
 #[derive(Debug)]
 pub(super) struct PackSummary {
     pub(super) store: StoreId,
-    pub(super) footer: Vec<u8>,
     pub(super) entries: Vec<Entry>,
     pub(super) len: u64,
 }
@@ -208,5 +225,5 @@ pub(super) fn summarize(file: &File, id: PackId) -> Result<PackSummary> {
     if blobs != room - footer_len as u64 {
         return Err(damaged("its blobs do not add up to its length"));
     }
-    Ok(PackSummary { store, footer, entries, len })
+    Ok(PackSummary { store, entries, len })
 }

@@ -7,7 +7,10 @@
 mod catalog;
 mod collect;
 mod directory;
+mod load;
+mod log;
 mod reader;
+mod sync;
 mod verify;
 mod writer;
 
@@ -83,10 +86,11 @@ impl Store {
     /// writers left is removed; a missing or damaged index is rebuilt from the packs.
     ///
     /// # Errors
-    /// `Io`; `Unsupported` for a store of a later version, of which nothing is touched.
+    /// `Io`; `Unsupported` for a store of a later version, of which nothing is touched; `Corrupt` if there is no index
+    /// and the packs do not tell which store this is.
     pub fn open(dir: BorrowedFd<'_>) -> Result<Self> {
         let directory = Directory::open(dir)?;
-        let (id, catalog) = Catalog::load(&directory)?;
+        let (id, catalog) = load::load(&directory)?;
         Ok(Self {
             id,
             directory,
@@ -106,16 +110,11 @@ impl Store {
         Pin { store: self, _guard: self.pins.read().unwrap_or_else(PoisonError::into_inner) }
     }
 
-    /// What the index knows of a chunk; `None` if it is not in the store.
+    /// What the index knows of a chunk; `None` if it is not in the store, or a chunk under it is not.
     pub fn chunk(&self, id: &ChunkId) -> Option<ChunkStat> {
         let catalog = self.catalog();
-        let entry = catalog.chunk(id)?;
-        Some(ChunkStat {
-            raw_len: entry.raw_len,
-            stored_len: entry.stored_len,
-            base: entry.base,
-            depth: entry.depth,
-        })
+        let (entry, depth) = catalog.whole_chunk(id)?;
+        Some(ChunkStat { raw_len: entry.raw_len, stored_len: entry.stored_len, base: entry.base, depth })
     }
 
     /// Reads a manifest and checks it against its name.
@@ -156,9 +155,11 @@ impl Store {
         self.catalog().usage()
     }
 
-    /// Packs that cannot be used because their header or footer is damaged, with the reason.
+    /// Packs that cannot be used as they are (their header or footer is damaged, they were cut short, they are of
+    /// another store), with the reason.
     pub fn damaged_packs(&self) -> Vec<(String, String)> {
-        self.catalog().damaged().to_vec()
+        let catalog = self.catalog();
+        catalog.damaged().iter().map(|(pack, reason)| (pack.to_string(), reason.clone())).collect()
     }
 
     /// Writes the index anew from the packs.
@@ -167,9 +168,14 @@ impl Store {
     /// `Io`.
     pub fn rebuild_index(&self) -> Result<()> {
         let _exclusive = self.pins.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = Catalog::rebuild(&self.directory, self.id)?;
+        let fresh = load::rebuild(&self.directory, self.id, &self.catalog())?;
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    /// Closes a pack that is gone, or is another file now.
+    fn close_pack(&self, id: PackId) {
+        self.open_packs.lock().unwrap_or_else(PoisonError::into_inner).pop(&id);
     }
 
     fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {

@@ -61,7 +61,7 @@ impl Rewriting {
             store.collect(|| Ok(vec![*live]), false).unwrap();
             assert!(read_file(&store, *live).unwrap() == *bytes);
             assert_eq!(faults(&store), [""; 0]);
-            assert_eq!(packs(dir), [self.new.clone()]);
+            assert_eq!(packs(dir), std::slice::from_ref(&self.new));
         }
         remove_index(dir);
         assert!(read_file(&reopen(dir), *live).unwrap() == *bytes);

@@ -6,8 +6,9 @@
 mod commands;
 mod signals;
 mod tree;
+mod unnamed;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,7 +111,13 @@ fn failed(what: impl std::fmt::Display) -> CommandError {
 ///
 /// # Errors
 /// What kept it from starting.
-pub(crate) fn run(settings: MountSettings, ready: impl FnOnce(&[String])) -> Result<(), CommandError> {
+///
+/// `begin_log` is given the store's directory as soon as it is known to be ours, and may have something for the user too.
+pub(crate) fn run(
+    settings: MountSettings,
+    begin_log: impl FnOnce(BorrowedFd<'_>) -> Result<Option<String>, CommandError>,
+    ready: impl FnOnce(&[String]),
+) -> Result<(), CommandError> {
     signals::prepare();
     rustix::process::umask(Mode::empty());
     raise_descriptor_limit();
@@ -130,8 +137,12 @@ pub(crate) fn run(settings: MountSettings, ready: impl FnOnce(&[String])) -> Res
     let stubs =
         probe::stubs(&locked.store).map_err(|error| failed(format!("{}: {error}", directory.display())))?;
     let mut notices = Vec::new();
-    if let Err(reason) = &stubs {
-        notices.push(format!("files stay plain: {reason}"));
+    notices.extend(begin_log(locked.store.as_fd())?);
+    if let Err(reason) = &stubs.packing {
+        notices.push(match stubs.namespace {
+            None => format!("files stay plain: {reason}"),
+            Some(_) => format!("packing is off, and files that are plain stay so: {reason}"),
+        });
     }
     let in_place = settings.mountpoint == settings.directory;
     if in_place {
@@ -161,17 +172,18 @@ pub(crate) fn run(settings: MountSettings, ready: impl FnOnce(&[String])) -> Res
         store,
         cache,
         ahead: Some(ReadAhead { pool: readers, bytes: AHEAD_BYTES }),
-        namespace: stubs.as_ref().ok().copied(),
+        namespace: stubs.namespace,
         passthrough: settings.passthrough && privileged,
         impersonate: privileged,
         events: Arc::new(Events::default()),
         watcher: Arc::clone(&relay) as Arc<dyn Watcher>,
     });
     let overlay = Arc::new(overlay.map_err(failed)?);
-    let packer = match stubs {
-        Err(reason) => Err(reason),
-        Ok(_) if !settings.packing => Err("switched off".to_owned()),
-        Ok(namespace) => {
+    let packer = match (stubs.packing, stubs.namespace) {
+        (Err(reason), _) => Err(reason),
+        _ if !settings.packing => Err("switched off".to_owned()),
+        (Ok(()), None) => Err("there is no place for stubs".to_owned()),
+        (Ok(()), Some(namespace)) => {
             let pool = Arc::new(pool("pack", threads, PACKER_NICENESS)?);
             let parts =
                 PackerParts { overlay: Arc::clone(&overlay), namespace, settle: settings.settle, pool };

@@ -1,7 +1,9 @@
 //! `mount`.
 
 use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,13 +15,11 @@ use crate::control::protocol::CommandError;
 use crate::control::protocol::{Answer, Request};
 use crate::daemon;
 use crate::exit::ExitCode;
+use crate::mounting::log::{self, Escaped};
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::overlay::STORE_DIR;
 use crate::settings::MountSettings;
-
-/// A log that is longer than this is put aside when a daemon starts.
-const LOG_MAX_BYTES: u64 = 4 << 20;
 
 fn failed(code: ExitCode, message: String) -> CommandError {
     CommandError { message, exit_code: code as u8 }
@@ -37,9 +37,9 @@ pub(super) fn mount(flags: &MountFlags) -> Outcome {
     }
     let result = settings.and_then(|settings| {
         check(&settings)?;
-        let log = if ready.is_detached() { Some(open_log(flags, &settings)?) } else { None };
-        start_logging(log, flags.log_level);
-        daemon::run(settings, |notices| ready.tell(Ok(notices)))
+        let detached = ready.is_detached();
+        let begin_log = |store: BorrowedFd<'_>| begin_log(flags, detached, store);
+        daemon::run(settings, begin_log, |notices| ready.tell(Ok(notices)))
     });
     if let Err(error) = &result {
         ready.tell(Err(error));
@@ -70,7 +70,7 @@ fn settings(flags: &MountFlags) -> Result<MountSettings, CommandError> {
 /// Detaches mounts whose daemon is gone, and refuses where one is at work.
 fn check(settings: &MountSettings) -> Result<(), CommandError> {
     let list =
-        |error: std::io::Error| failed(ExitCode::Failed, format!("cannot read the list of mounts: {error}"));
+        |error: io::Error| failed(ExitCode::Failed, format!("cannot read the list of mounts: {error}"));
     for path in [&settings.directory, &settings.mountpoint] {
         // As many as there are: mounts may lie on top of each other.
         while let Some(mount) = mountinfo::covering(path).map_err(list)? {
@@ -120,26 +120,39 @@ fn server_of(mount: &OurMount) -> String {
     }
 }
 
-fn open_log(flags: &MountFlags, settings: &MountSettings) -> Result<File, CommandError> {
-    let path = flags.log.clone().unwrap_or_else(|| settings.directory.join(STORE_DIR).join("daemon.log"));
-    let open = |path: &PathBuf| OpenOptions::new().append(true).create(true).open(path);
-    if flags.log.is_none() {
-        use std::os::unix::fs::DirBuilderExt;
-        // The lock checks what it is; here it only has to be there.
-        let _ = std::fs::DirBuilder::new().mode(0o700).create(settings.directory.join(STORE_DIR));
+/// Logs to where the flags say: in the background to a file, by default in the store's directory. Without a log of its
+/// own, a daemon still serves: a full disk must not keep anybody from their files.
+fn begin_log(
+    flags: &MountFlags,
+    detached: bool,
+    store: BorrowedFd<'_>,
+) -> Result<Option<String>, CommandError> {
+    let level = flags.log_level;
+    match &flags.log {
+        _ if !detached => log_to(io::stderr(), level),
+        Some(path) => log_to(open_log(path)?, level),
+        None => match log::open(store) {
+            Ok(file) => log_to(file, level),
+            Err(error) => return Ok(Some(format!("there is no log: {STORE_DIR}/daemon.log: {error}"))),
+        },
     }
-    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_MAX_BYTES) {
-        let _ = std::fs::rename(&path, path.with_extension("log.1"));
+    Ok(None)
+}
+
+/// Opens the log that a flag names.
+fn open_log(path: &Path) -> Result<File, CommandError> {
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > log::LOG_MAX_BYTES) {
+        let _ = std::fs::rename(path, path.with_extension("log.1"));
     }
-    open(&path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
         .map_err(|error| failed(ExitCode::Failed, format!("cannot log to {}: {error}", path.display())))
 }
 
-fn start_logging(log: Option<File>, level: tracing::Level) {
+fn log_to(writer: impl Write + Send + 'static, level: tracing::Level) {
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
-    // A second call in one process changes nothing; there is none.
-    let _ = match log {
-        Some(file) => builder.with_ansi(false).with_writer(Mutex::new(file)).try_init(),
-        None => builder.with_writer(std::io::stderr).try_init(),
-    };
+    // A second call in one process changes nothing; there is none. Colours would be escaped.
+    let _ = builder.with_ansi(false).with_writer(Mutex::new(Escaped(writer))).try_init();
 }

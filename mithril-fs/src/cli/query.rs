@@ -8,9 +8,9 @@ use super::format::{bytes, ratio, table, whole};
 use super::target::{self, Target};
 use crate::control::client;
 use crate::control::protocol::CommandError;
-use crate::control::protocol::{Answer, FileEntry, FileState, RelPath, Request, Status};
+use crate::control::protocol::{Answer, FileEntry, FileState, RelPath, Request, Status, Unseen};
 use crate::exit::ExitCode;
-use crate::ops::offline::Offline;
+use crate::ops::offline::{Offline, Use};
 use crate::ops::{cat, list};
 
 /// Prints; a reader that went away is no error.
@@ -25,6 +25,17 @@ fn failed(error: &dyn std::fmt::Display) -> CommandError {
     CommandError { message: error.to_string(), exit_code: ExitCode::Failed as u8 }
 }
 
+/// Names what could not be looked at, for people; what was said is not all then.
+pub(super) fn say_unseen(unseen: &Unseen) -> ExitCode {
+    for (path, reason) in &unseen.named {
+        eprintln!("not looked at: {path}: {reason}");
+    }
+    if unseen.more > 0 {
+        eprintln!("and {} more", unseen.more);
+    }
+    if unseen.count() == 0 { ExitCode::Ok } else { ExitCode::Partial }
+}
+
 /// An answer that does not belong to the question.
 pub(super) fn unexpected() -> CommandError {
     failed(&"the daemon gave an answer of another version; mount again with this version")
@@ -37,7 +48,7 @@ pub(super) fn status(flags: &QueryFlags) -> Outcome {
             _ => return Err(unexpected()),
         },
         Target::Unmounted { directory, .. } => {
-            let offline = Offline::open(&directory)?;
+            let offline = Offline::open(&directory, Use::Read)?;
             let totals = list::totals(&offline.directory())?;
             let usage = offline.directory().store.usage();
             Status {
@@ -45,6 +56,7 @@ pub(super) fn status(flags: &QueryFlags) -> Outcome {
                 packed_files: totals.packed_files,
                 logical_bytes: totals.logical_bytes,
                 stored_bytes: usage.pack_bytes + usage.index_bytes,
+                unseen: totals.unseen,
                 ..Status::default()
             }
         }
@@ -54,6 +66,7 @@ pub(super) fn status(flags: &QueryFlags) -> Outcome {
     } else {
         print(&status_text(&status))?;
     }
+    say_unseen(&status.unseen);
     Ok(ExitCode::Ok)
 }
 
@@ -94,22 +107,24 @@ fn status_text(status: &Status) -> String {
 }
 
 pub(super) fn ls(flags: &QueryFlags) -> Outcome {
-    let files = match target::find(&flags.path)? {
+    let listing = match target::find(&flags.path)? {
         Target::Mounted { mount, path } => match client::ask(&mount, &Request::List { path }, &mut |_| {})? {
-            Answer::Files { files } => files,
+            Answer::Files(listing) => listing,
             _ => return Err(unexpected()),
         },
-        Target::Unmounted { directory, path } => list::list(&Offline::open(&directory)?.directory(), &path)?,
+        Target::Unmounted { directory, path } => {
+            list::list(&Offline::open(&directory, Use::Read)?.directory(), &path)?
+        }
     };
     if flags.json {
-        print(&(serde_json::to_string_pretty(&files).map_err(|error| failed(&error))? + "\n"))?;
+        print(&(serde_json::to_string_pretty(&listing.files).map_err(|error| failed(&error))? + "\n"))?;
     } else {
-        print(&listing(&files))?;
+        print(&files_text(&listing.files))?;
     }
-    Ok(ExitCode::Ok)
+    Ok(say_unseen(&listing.unseen))
 }
 
-fn listing(files: &[FileEntry]) -> String {
+fn files_text(files: &[FileEntry]) -> String {
     let mut rows =
         vec![["file", "size", "stored", "ratio", "state", "depth", "base"].map(str::to_owned).to_vec()];
     for file in files {
@@ -148,7 +163,7 @@ pub(super) fn cat(flags: &PathFlags) -> Outcome {
             }
         }
         Target::Unmounted { directory, path } => {
-            cat::cat(&Offline::open(&directory)?.directory(), path.as_path(), &mut out)?;
+            cat::cat(&Offline::open(&directory, Use::Read)?.directory(), path.as_path(), &mut out)?;
         }
     }
     match out.flush() {

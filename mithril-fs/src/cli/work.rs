@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Outcome;
 use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
 use super::format::{bytes, ratio};
-use super::query::unexpected;
+use super::query::{say_unseen, unexpected};
 use super::target::{self, Target};
 use crate::control::client;
 use crate::control::protocol::CommandError;
@@ -18,7 +18,7 @@ use crate::control::protocol::{Answer, GcReport, PackReport, Progress, Request, 
 use crate::exit::ExitCode;
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
-use crate::ops::offline::Offline;
+use crate::ops::offline::{Offline, Use};
 use crate::ops::{collect, verify as verifying};
 
 /// How long `umount` waits for a daemon to end after its mount is gone.
@@ -189,7 +189,7 @@ pub(super) fn verify(flags: &VerifyFlags) -> Outcome {
 }
 
 fn open(directory: &Path) -> Result<Offline, CommandError> {
-    Offline::open(directory)
+    Offline::open(directory, Use::Change)
 }
 
 fn say_verified(report: &VerifyReport) -> ExitCode {
@@ -198,11 +198,8 @@ fn say_verified(report: &VerifyReport) -> ExitCode {
     for (path, reason) in &report.damaged_files {
         eprintln!("unreadable: {path}: {reason}");
     }
-    if report.store_errors.is_empty() && report.damaged_files.is_empty() {
-        ExitCode::Ok
-    } else {
-        ExitCode::Damaged
-    }
+    let seen = say_unseen(&report.unseen);
+    if report.store_errors.is_empty() && report.damaged_files.is_empty() { seen } else { ExitCode::Damaged }
 }
 
 pub(super) fn gc(flags: &GcFlags) -> Outcome {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::protocol::{
-    CommandError, FileEntry, GcReport, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
+    CommandError, GcReport, Listing, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
     VerifyReport,
 };
 
@@ -21,7 +21,7 @@ pub trait Backend: Send + Sync {
     /// Makes what is at or below `path` plain.
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError>;
     /// Lists what is at or below `path`.
-    fn list(&self, path: &RelPath) -> Result<Vec<FileEntry>, CommandError>;
+    fn list(&self, path: &RelPath) -> Result<Listing, CommandError>;
     /// Reads and checks everything.
     fn verify(&self, repair_index: bool, progress: ProgressSink<'_>) -> Result<VerifyReport, CommandError>;
     /// Collects garbage.

@@ -132,10 +132,7 @@ pub enum Answer {
     /// To `Unpack`.
     Unpacked(UnpackReport),
     /// To `List`.
-    Files {
-        /// By path.
-        files: Vec<FileEntry>,
-    },
+    Files(Listing),
     /// To `Verify`.
     Verified(VerifyReport),
     /// To `Gc`.
@@ -167,6 +164,22 @@ pub struct CommandError {
     pub message: String,
     /// The exit code of the command line.
     pub exit_code: u8,
+}
+
+/// Files and directories that could not be looked at.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Unseen {
+    /// The first ones, with the reason.
+    pub named: Vec<(RelPath, String)>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Unseen {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.named.len() as u64 + self.more
+    }
 }
 
 /// How a daemon stands.
@@ -208,6 +221,9 @@ pub struct Status {
     pub passthrough_opens: u64,
     /// Errors since the mount, latest last; bounded.
     pub errors: Vec<String>,
+    /// What is not counted, since it could not be looked at.
+    #[serde(default)]
+    pub unseen: Unseen,
 }
 
 /// The state of a file.
@@ -238,6 +254,16 @@ pub struct FileEntry {
     pub chain_depth: u8,
     /// The file whose chunks most of its deltas are against, if it is still there.
     pub base: Option<RelPath>,
+}
+
+/// What `ls` found.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Listing {
+    /// By path.
+    pub files: Vec<FileEntry>,
+    /// What could not be looked at.
+    #[serde(default)]
+    pub unseen: Unseen,
 }
 
 /// What packing came to.
@@ -277,6 +303,9 @@ pub struct VerifyReport {
     pub store_errors: Vec<String>,
     /// Files that cannot be read whole, with the reason.
     pub damaged_files: Vec<(RelPath, String)>,
+    /// What could not be looked at.
+    #[serde(default)]
+    pub unseen: Unseen,
 }
 
 /// What a collection gave back, or would.

@@ -128,7 +128,7 @@ fn carry_out(backend: &dyn Backend, request: Request, stream: &UnixStream) -> An
     let answer = match request {
         Request::Status => backend.status().map(|status| Answer::Status(Box::new(status))),
         Request::Sync => backend.sync(progress).map(Answer::Packed),
-        Request::List { path } => backend.list(&path).map(|files| Answer::Files { files }),
+        Request::List { path } => backend.list(&path).map(Answer::Files),
         Request::Pack { path } => backend.pack(&path, progress).map(Answer::Packed),
         Request::Unpack { path } => backend.unpack(&path, progress).map(Answer::Unpacked),
         Request::Verify { repair_index } => backend.verify(repair_index, progress).map(Answer::Verified),

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Daemon, failed};
+use super::{Daemon, failed, unnamed};
 use crate::control::backend::{Backend, ProgressSink};
 use crate::control::protocol::{
-    CommandError, FileEntry, GcReport, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
+    CommandError, GcReport, Listing, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
     VerifyReport,
 };
 use crate::exit::ExitCode;
 use crate::mounting::{holders, unmount};
-use crate::ops::walk::{Found, State, walk};
+use crate::ops::walk::{Found, State, walk, why_unseen};
 use crate::ops::{Directory, collect, list, verify};
 use crate::overlay::lower;
 use crate::packer::Packer;
@@ -42,11 +42,14 @@ impl Daemon {
     /// The regular files at or below a path.
     fn files(&self, path: &RelPath) -> Result<Vec<Found>, CommandError> {
         let mut files = Vec::new();
-        walk(&self.directory(), path.as_path(), &mut |found| {
+        let walked = walk(&self.directory(), path.as_path(), &mut |found| {
             files.push(found);
             true
         })
         .map_err(|error| failed(format!("{path}: {error}")))?;
+        for (path, error) in &walked.unseen {
+            tracing::warn!("{}: {}", path.display(), why_unseen(*error));
+        }
         Ok(files)
     }
 
@@ -116,6 +119,7 @@ impl Backend for Daemon {
             write_bytes: load(&counters.write_bytes),
             passthrough_opens: load(&counters.passthrough_opens),
             errors: self.overlay.events.errors(),
+            unseen: totals.unseen,
         })
     }
 
@@ -162,7 +166,7 @@ impl Backend for Daemon {
         Ok(report)
     }
 
-    fn list(&self, path: &RelPath) -> Result<Vec<FileEntry>, CommandError> {
+    fn list(&self, path: &RelPath) -> Result<Listing, CommandError> {
         list::list(&self.directory(), path)
     }
 
@@ -174,8 +178,8 @@ impl Backend for Daemon {
         let directory = self.directory();
         let roots = || {
             let mut roots = self.tree.undisturbed(|| collect::roots(&directory))?;
-            // Files that have no name any more, but are open.
-            roots.extend(self.overlay.nodes.manifests());
+            // Files that have no name any more, but are open or can be opened.
+            roots.extend(unnamed::roots(&self.overlay, &directory)?);
             Ok(roots)
         };
         collect::collect(&directory, dry_run, roots)

@@ -11,26 +11,29 @@ const FREE_TRIES: u32 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct TreeGuard {
     gate: RwLock<()>,
-    moves: AtomicU64,
+    started: AtomicU64,
+    finished: AtomicU64,
 }
 
 impl TreeGuard {
     /// Runs a system call that moves or adds a name.
     pub(crate) fn name_moves<T>(&self, call: impl FnOnce() -> T) -> T {
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        // Before and after: a walk that overlaps with the call at all sees one of the two.
-        self.moves.fetch_add(1, Ordering::SeqCst);
+        // Two counters, since calls overlap: one that counted both ends could not tell two calls from none.
+        self.started.fetch_add(1, Ordering::SeqCst);
         let result = call();
-        self.moves.fetch_add(1, Ordering::SeqCst);
+        self.finished.fetch_add(1, Ordering::SeqCst);
         result
     }
 
     /// Runs `walk` until no name moved meanwhile; in the end, with renames held up.
     pub(crate) fn undisturbed<T, E>(&self, mut walk: impl FnMut() -> Result<T, E>) -> Result<T, E> {
         for _ in 0..FREE_TRIES {
-            let before = self.moves.load(Ordering::SeqCst);
+            // In this order: if they are equal, all that had started by the second had finished by the first.
+            let finished = self.finished.load(Ordering::SeqCst);
+            let started = self.started.load(Ordering::SeqCst);
             let found = walk()?;
-            if before.is_multiple_of(2) && self.moves.load(Ordering::SeqCst) == before {
+            if finished == started && self.started.load(Ordering::SeqCst) == started {
                 return Ok(found);
             }
         }
@@ -41,6 +44,8 @@ impl TreeGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -55,6 +60,38 @@ mod tests {
             Ok(walks)
         });
         assert_eq!(found, Ok(2));
+    }
+
+    #[test]
+    fn renames_under_way_are_waited_for_however_many_there_are() {
+        for count in 1..=3 {
+            let guard = TreeGuard::default();
+            let (begun, end) = (Barrier::new(count + 1), Barrier::new(count + 1));
+            std::thread::scope(|scope| {
+                for _ in 0..count {
+                    scope.spawn(|| {
+                        guard.name_moves(|| {
+                            begun.wait();
+                            end.wait();
+                        });
+                    });
+                }
+                begun.wait();
+                let mut walks = 0;
+                let found: Result<u32, ()> = guard.undisturbed(|| {
+                    walks += 1;
+                    if walks == FREE_TRIES {
+                        end.wait();
+                    }
+                    Ok(walks)
+                });
+                if walks < FREE_TRIES {
+                    // They must end before the test can fail.
+                    end.wait();
+                }
+                assert_eq!(found, Ok(FREE_TRIES + 1), "{count} renames");
+            });
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::overlay::STORE_DIR;
 
 const LOCK: &str = "lock";
 
+/// What the lock of somebody says who only reads.
+const READING: &str = "a command that reads";
+
 /// How long a process that was killed may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(10);
 
@@ -33,9 +36,9 @@ pub enum LockError {
         /// What the lock file says of it.
         holder: String,
     },
-    /// The name is taken by something else.
-    #[error(".mithril is there, but is no directory of ours; move it away")]
-    Foreign,
+    /// What is there is not ours to trust: what is wrong, and what to do.
+    #[error(".mithril is there, but {0}")]
+    Foreign(String),
     /// There is no store, and none was to be made.
     #[error("the directory has no .mithril: it was never mounted")]
     Missing,
@@ -65,23 +68,76 @@ pub fn lock(root: impl AsFd, purpose: &str, create: bool) -> Result<Locked, Lock
             Err(error) => return Err(system("create")(error)),
         }
     }
+    let locked = open(root)?;
+    wait_for(&locked.file, is_ending, || {
+        rustix::fs::flock(&locked.file, FlockOperation::NonBlockingLockExclusive)
+    })?;
+    locked.say(purpose);
+    Ok(locked)
+}
+
+/// Locks `root` for reading, beside others who read. The first of them has it alone until it calls [`Locked::share`]:
+/// opening a store may repair it.
+///
+/// # Errors
+/// [`LockError`].
+pub fn lock_to_read(root: impl AsFd) -> Result<Locked, LockError> {
+    let locked = open(root)?;
+    let is_passing = |holder: &str| is_ending(holder) || holder.ends_with(&format!("({READING})"));
+    wait_for(&locked.file, is_passing, || {
+        rustix::fs::flock(&locked.file, FlockOperation::NonBlockingLockExclusive)
+            .or_else(|_| rustix::fs::flock(&locked.file, FlockOperation::NonBlockingLockShared))
+    })?;
+    locked.say(READING);
+    Ok(locked)
+}
+
+/// Opens `.mithril` and its lock, neither of which is locked yet.
+fn open(root: impl AsFd) -> Result<Locked, LockError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let store = rustix::fs::openat(&root, STORE_DIR, flags, Mode::empty()).map_err(|error| match error {
         Errno::NOENT => LockError::Missing,
-        Errno::NOTDIR | Errno::LOOP => LockError::Foreign,
+        Errno::NOTDIR | Errno::LOOP => LockError::Foreign("is no directory of ours; move it away".to_owned()),
         other => system("open")(other),
     })?;
+    let stat = rustix::fs::fstat(&store).map_err(system("look at"))?;
+    is_ours_alone(stat.st_uid, rustix::process::geteuid().as_raw(), stat.st_mode)
+        .map_err(LockError::Foreign)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&store, LOCK, flags, Mode::from_raw_mode(0o600))
         .map_err(system("open the lock in"))?;
-    let file = File::from(file);
+    Ok(Locked { store, file: File::from(file) })
+}
+
+/// Whoever else can write to a store could have put links and forged chunks there: root most of all must not follow.
+fn is_ours_alone(owner: u32, me: u32, mode: u32) -> Result<(), String> {
+    if owner != me {
+        return Err(format!(
+            "belongs to user {owner}, and only that user may use it; run this as that user, or move it away"
+        ));
+    }
+    if mode & 0o077 != 0 {
+        return Err(format!(
+            "is open to other users (mode {:o}); see that nobody put anything there, then chmod 700 it",
+            mode & 0o777
+        ));
+    }
+    Ok(())
+}
+
+/// Tries to lock until that works; others are waited for while they are `passing`.
+fn wait_for(
+    file: &File,
+    passing: impl Fn(&str) -> bool,
+    lock: impl Fn() -> rustix::io::Result<()>,
+) -> Result<(), LockError> {
     let deadline = Instant::now() + LAST_BREATH;
     loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => break,
+        match lock() {
+            Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) => {
-                let holder = holder(&file);
-                if !is_ending(&holder) || Instant::now() > deadline {
+                let holder = holder(file);
+                if !passing(&holder) || Instant::now() > deadline {
                     return Err(LockError::Held { holder });
                 }
                 std::thread::sleep(Duration::from_millis(10));
@@ -89,10 +145,6 @@ pub fn lock(root: impl AsFd, purpose: &str, create: bool) -> Result<Locked, Lock
             Err(error) => return Err(system("lock")(error)),
         }
     }
-    let text = format!("process {} ({purpose})\n", std::process::id());
-    // Only for the message of the next one: a full disk must not keep a directory from being mounted.
-    let _ = file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0));
-    Ok(Locked { store, file })
 }
 
 fn holder(file: &File) -> String {
@@ -117,9 +169,26 @@ fn is_ending(holder: &str) -> bool {
 impl Locked {
     /// Tells others what it is used for from here on.
     pub fn describe(&self, mountpoint: &Path) {
-        let text = format!("process {} (mounted at {})\n", std::process::id(), mountpoint.display());
+        self.say(&mounted_at(mountpoint));
+    }
+
+    fn say(&self, purpose: &str) {
+        let text = format!("process {} ({purpose})\n", std::process::id());
+        // Only for messages: a full disk must not keep a directory from being mounted.
         let _ = self.file.set_len(0).and_then(|()| self.file.write_all_at(text.as_bytes(), 0));
     }
+
+    /// Lets others read too, who locked it with [`lock_to_read`].
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn share(&self) -> Result<(), LockError> {
+        rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockShared).map_err(system("share"))
+    }
+}
+
+fn mounted_at(mountpoint: &Path) -> String {
+    format!("mounted at {}", mountpoint.display())
 }
 
 #[cfg(test)]
@@ -143,7 +212,39 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(".mithril"), "mine").unwrap();
         let root = File::open(dir.path()).unwrap();
-        assert!(matches!(lock(&root, "test", true), Err(LockError::Foreign)));
+        assert!(matches!(lock(&root, "test", true), Err(LockError::Foreign(_))));
         assert_eq!(std::fs::read_to_string(dir.path().join(".mithril")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_store_that_others_can_write_to_is_refused() {
+        assert_eq!(is_ours_alone(7, 7, 0o040_700), Ok(()));
+        assert!(is_ours_alone(7, 0, 0o040_700).is_err_and(|said| said.contains("user 7")));
+        assert!(is_ours_alone(0, 7, 0o040_700).is_err());
+        for mode in [0o710, 0o701, 0o777] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = dir.path().join(".mithril");
+            std::fs::create_dir(&store).unwrap();
+            std::fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let refused = lock(File::open(dir.path()).unwrap(), "test", true).unwrap_err().to_string();
+            assert!(refused.contains("chmod 700"), "{mode:o}: {refused}");
+            assert_eq!(std::fs::read_dir(&store).unwrap().count(), 0, "{mode:o}: it was written to");
+        }
+    }
+
+    #[test]
+    fn readers_share_and_others_wait_for_none_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        drop(lock(&root, "test", true).unwrap());
+        let first = lock_to_read(&root).unwrap();
+        first.share().unwrap();
+        let second = lock_to_read(&root).unwrap();
+        second.share().unwrap();
+        assert!(matches!(lock(&root, "test", true), Err(LockError::Held { .. })));
+        drop((first, second));
+        let alone = lock(&root, "test", true).unwrap();
+        assert!(matches!(lock_to_read(&root), Err(LockError::Held { .. })));
+        drop(alone);
     }
 }

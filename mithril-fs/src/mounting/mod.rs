@@ -2,6 +2,7 @@
 
 pub mod holders;
 pub mod lock;
+pub mod log;
 pub mod mountinfo;
 pub mod probe;
 pub mod readahead;

@@ -16,26 +16,59 @@ const PROBE: &str = "probe";
 /// would take stubs for plain files.
 const STUBS: &str = "stubs";
 
+/// What can be done with the packed files of a directory.
+#[derive(Debug)]
+pub struct Stubs {
+    /// Where they keep their authority; `None` if there can be none.
+    pub namespace: Option<Namespace>,
+    /// Whether there can be more of them; if not, why.
+    pub packing: Result<(), String>,
+}
+
 /// Finds out whether packing is possible: where the stubs of this directory keep their authority, or why there can be
-/// none. The first answer is noted, and holds for whoever mounts the directory later.
+/// none. The first answer is noted, and holds for whoever mounts the directory later: who cannot write now, since the
+/// disk is full, can still read.
 ///
 /// # Errors
 /// [`Unreadable`] for a directory that may have stubs which cannot be recognised now.
-pub fn stubs(store: impl AsFd) -> Result<Result<Namespace, String>, Unreadable> {
+pub fn stubs(store: impl AsFd) -> Result<Stubs, Unreadable> {
+    let noted = reading(&store)?;
     let probed = packing(&store);
-    let noted = read_note(&store).map_err(|error| Unreadable(error.to_string()))?;
-    match (noted, probed) {
+    let packing = match (noted, probed) {
         (None, Ok(namespace)) => match write_note(&store, namespace) {
-            Ok(()) => Ok(Ok(namespace)),
-            Err(error) => Ok(Err(format!("the lower directory cannot be written to: {error}"))),
+            Ok(()) => return Ok(Stubs { namespace: Some(namespace), packing: Ok(()) }),
+            Err(error) => Err(format!("the lower directory cannot be written to: {error}")),
         },
-        (None, Err(reason)) => Ok(Err(reason)),
-        (Some(Namespace::User), Ok(_)) => Ok(Ok(Namespace::User)),
-        (Some(Namespace::Trusted), Ok(Namespace::Trusted)) => Ok(Ok(Namespace::Trusted)),
         (Some(Namespace::Trusted), Ok(Namespace::User)) => {
-            Err(Unreadable("its packed files were marked by root; run this as root".to_owned()))
+            Err("the lower file system keeps no trusted attributes now".to_owned())
         }
-        (Some(_), Err(reason)) => Err(Unreadable(format!("it may hold packed files, but {reason}"))),
+        (_, probed) => probed.map(drop),
+    };
+    Ok(Stubs { namespace: noted, packing })
+}
+
+/// Where the stubs of this directory keep their authority, `None` if it has none. Writes nothing.
+///
+/// # Errors
+/// [`Unreadable`] for a directory that may have stubs which cannot be recognised now.
+pub fn reading(store: impl AsFd) -> Result<Option<Namespace>, Unreadable> {
+    let noted = read_note(&store).map_err(|error| Unreadable(error.to_string()))?;
+    if let Some(namespace) = noted {
+        recognises(&store, namespace).map_err(Unreadable)?;
+    }
+    Ok(noted)
+}
+
+/// Whether attributes of this kind would be seen if they were there. The kernel hides `trusted.*` from those who may
+/// not have them, as if there were none; but it refuses to remove one, whether it is there or not.
+fn recognises(store: impl AsFd, namespace: Namespace) -> Result<(), String> {
+    // Of the store's own directory, which has no such attribute.
+    match rustix::fs::removexattr(lower::proc_path(&store), namespace.name()) {
+        Err(Errno::PERM | Errno::ACCESS) if namespace == Namespace::Trusted => {
+            Err("its packed files were marked by root; run this as root".to_owned())
+        }
+        Err(Errno::OPNOTSUPP) => Err("the lower file system keeps no extended attributes now".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -90,11 +123,11 @@ fn probe(file: &File) -> Result<Namespace, String> {
     lower::take_lease(file).and_then(|()| lower::drop_lease(file)).map_err(|error| {
         format!("the lower file system has no leases, so files in use cannot be told: {error}")
     })?;
-    namespace(file).ok_or_else(|| "the lower file system keeps no extended attributes of users".to_owned())
+    namespace(file)
 }
 
 /// `trusted.*` where we may, since nobody else can forge it; else `user.*`.
-fn namespace(file: &File) -> Option<Namespace> {
+fn namespace(file: &File) -> Result<Namespace, String> {
     let authority = Authority {
         store: StoreId::from_low_bits(0),
         manifest: ManifestId::of(b"probe"),
@@ -102,12 +135,22 @@ fn namespace(file: &File) -> Option<Namespace> {
         mtime_ns: 0,
         inode: 0,
     };
-    let works = |namespace: &Namespace| {
-        stub::write_attribute(file, *namespace, &authority).is_ok()
-            && stub::read_attribute(file, *namespace).is_ok_and(|value| value.is_some())
-            && readable_by_path(file, *namespace)
-    };
-    [Namespace::Trusted, Namespace::User].into_iter().find(works)
+    for namespace in [Namespace::Trusted, Namespace::User] {
+        match stub::write_attribute(file, namespace, &authority) {
+            Ok(()) => {}
+            // Not for us, or not at all. A full disk says nothing about the other kind.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+                return Err(format!("the lower directory cannot be written to: {error}"));
+            }
+            Err(_) => continue,
+        }
+        if stub::read_attribute(file, namespace).is_ok_and(|value| value.is_some())
+            && readable_by_path(file, namespace)
+        {
+            return Ok(namespace);
+        }
+    }
+    Err("the lower file system keeps no extended attributes of users".to_owned())
 }
 
 /// The attribute is read through `/proc` later, where a file system may behave otherwise.
@@ -126,5 +169,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _ = packing(File::open(dir.path()).unwrap());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_noted_can_be_read_where_nothing_can_be_written() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let store = File::open(dir.path()).unwrap();
+        assert_eq!(reading(&store).unwrap(), None);
+        let first = stubs(&store).unwrap();
+        assert_eq!((first.namespace.is_some(), &first.packing), (true, &Ok(())));
+        // A directory in the place of the probe's file fails as a full disk does.
+        std::fs::create_dir(dir.path().join(PROBE)).unwrap();
+        let second = stubs(&store).unwrap();
+        assert_eq!(second.namespace, first.namespace);
+        assert!(second.packing.is_err_and(|reason| reason.contains("cannot be written to")));
+        assert_eq!(reading(&store).unwrap(), first.namespace);
     }
 }

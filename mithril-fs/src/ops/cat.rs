@@ -30,7 +30,7 @@ pub fn cat(directory: &Directory<'_>, path: &Path, out: &mut dyn Write) -> Resul
         exit_code: ExitCode::Failed as u8,
     };
     let mut file = None;
-    walk(directory, path, &mut |found| {
+    let _ = walk(directory, path, &mut |found| {
         file = (found.path == path).then_some(found);
         false
     })

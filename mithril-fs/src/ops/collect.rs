@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mithril_engine::id::ManifestId;
+use rustix::io::Errno;
 
 use super::Directory;
 use super::walk::{State, walk};
@@ -13,20 +14,31 @@ use crate::exit::ExitCode;
 /// all that is left of something.
 ///
 /// # Errors
-/// Those of walking the directory: an incomplete answer would delete what is needed.
-pub fn roots(directory: &Directory<'_>) -> rustix::io::Result<Vec<ManifestId>> {
+/// Those of walking the directory, and that something could not be looked at: what an incomplete answer lacks would be
+/// deleted.
+pub fn roots(directory: &Directory<'_>) -> mithril_engine::Result<Vec<ManifestId>> {
     let mut roots = Vec::new();
-    walk(directory, Path::new(""), &mut |found| {
-        match found.state {
-            State::Packed(authority) => roots.push(authority.manifest),
-            State::Damaged(_, Some(manifest)) if directory.store.manifest_len(&manifest).is_some() => {
-                roots.push(manifest);
-            }
-            _ => {}
-        }
+    let walked = walk(directory, Path::new(""), &mut |found| {
+        roots.extend(root(directory, &found.state));
         true
-    })?;
-    Ok(roots)
+    })
+    .map_err(|error| mithril_engine::Error::io("walk", ".", error))?;
+    match walked.unseen.into_iter().next() {
+        None => Ok(roots),
+        Some((path, Errno::XDEV)) => {
+            let hidden = "another file system is mounted there and may hide packed files; unmount it first";
+            Err(mithril_engine::Error::io("look at", path, std::io::Error::other(hidden)))
+        }
+        Some((path, error)) => Err(mithril_engine::Error::io("look at", path, error)),
+    }
+}
+
+/// The manifest that a file in this state needs, if there is one. A stub that does not fit may name one that was never
+/// here.
+pub(crate) fn root(directory: &Directory<'_>, state: &State) -> Option<ManifestId> {
+    state.manifest().filter(|manifest| {
+        matches!(state, State::Packed(_)) || directory.store.manifest_len(manifest).is_some()
+    })
 }
 
 /// Collects what `roots` do not need. They are asked for once nothing can be packed meanwhile.
@@ -36,12 +48,19 @@ pub fn roots(directory: &Directory<'_>) -> rustix::io::Result<Vec<ManifestId>> {
 pub fn collect(
     directory: &Directory<'_>,
     dry_run: bool,
-    roots: impl FnOnce() -> rustix::io::Result<Vec<ManifestId>>,
+    roots: impl FnOnce() -> mithril_engine::Result<Vec<ManifestId>>,
 ) -> Result<GcReport, CommandError> {
-    let roots = || roots().map_err(|error| mithril_engine::Error::io("walk", ".", error));
-    let collected = directory.store.collect(roots, dry_run).map_err(|error| CommandError {
-        message: format!("nothing was collected: {error}; run mithril-fs verify"),
-        exit_code: ExitCode::Failed as u8,
+    let collected = directory.store.collect(roots, dry_run).map_err(|error| {
+        let hint = match error {
+            mithril_engine::Error::Corrupt { .. } | mithril_engine::Error::NotFound { .. } => {
+                "; run mithril-fs verify"
+            }
+            _ => "",
+        };
+        CommandError {
+            message: format!("nothing was collected: {error}{hint}"),
+            exit_code: ExitCode::Failed as u8,
+        }
     })?;
     Ok(GcReport {
         dead_blobs: collected.dead_blobs,

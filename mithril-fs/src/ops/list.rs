@@ -8,19 +8,21 @@ use mithril_engine::id::ChunkId;
 
 use super::Directory;
 use super::walk::{Found, State, walk};
-use crate::control::protocol::{CommandError, FileEntry, FileState, RelPath};
+use crate::control::protocol::{CommandError, FileEntry, FileState, Listing, RelPath, Unseen};
 use crate::exit::ExitCode;
 
 /// Levels above a file in which its base may be.
 const BASE_LEVELS_UP: usize = 3;
 
 /// Sums over a whole directory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
     /// Files in the packed state.
     pub packed_files: u64,
     /// Their bytes as users see them.
     pub logical_bytes: u64,
+    /// What is not in the sums.
+    pub unseen: Unseen,
 }
 
 fn failed(path: &Path, error: rustix::io::Errno) -> CommandError {
@@ -44,7 +46,8 @@ pub fn totals(directory: &Directory<'_>) -> Result<Totals, CommandError> {
         }
         true
     };
-    walk(directory, Path::new(""), &mut visit).map_err(|error| failed(Path::new("."), error))?;
+    let walked = walk(directory, Path::new(""), &mut visit).map_err(|error| failed(Path::new("."), error))?;
+    totals.unseen = walked.report();
     Ok(totals)
 }
 
@@ -52,17 +55,18 @@ pub fn totals(directory: &Directory<'_>) -> Result<Totals, CommandError> {
 ///
 /// # Errors
 /// Those of walking the directory.
-pub fn list(directory: &Directory<'_>, path: &RelPath) -> Result<Vec<FileEntry>, CommandError> {
+pub fn list(directory: &Directory<'_>, path: &RelPath) -> Result<Listing, CommandError> {
     let start = path.as_path();
     let mut files = Vec::new();
-    walk(directory, start, &mut |found| {
+    let walked = walk(directory, start, &mut |found| {
         files.push(found);
         true
     })
     .map_err(|error| failed(start, error))?;
     let owners = owners_around(directory, start, &files)?;
     let mut counted = HashSet::new();
-    Ok(files.into_iter().map(|found| entry(directory, found, &owners, &mut counted)).collect())
+    let files = files.into_iter().map(|found| entry(directory, found, &owners, &mut counted)).collect();
+    Ok(Listing { files, unseen: walked.report() })
 }
 
 /// The first file that has each chunk that is a base: of the files around those that are listed.
@@ -82,7 +86,8 @@ fn owners_around(
         return Ok(owners);
     }
     let top = start.ancestors().nth(BASE_LEVELS_UP).unwrap_or(Path::new(""));
-    walk(directory, top, &mut |found| {
+    // What cannot be looked at is no base that could be named.
+    let _ = walk(directory, top, &mut |found| {
         for_chunks(directory, &found, |id, _| {
             if bases.contains(&id) {
                 owners.entry(id).or_insert_with(|| found.path.clone());

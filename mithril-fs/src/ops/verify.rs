@@ -36,11 +36,12 @@ pub fn verify(
         store_errors: verified.errors.clone(),
         ..VerifyReport::default()
     };
-    walk(directory, Path::new(""), &mut |found| {
+    let walked = walk(directory, Path::new(""), &mut |found| {
         check(directory, &verified, &found, &mut report);
         true
     })
     .map_err(|error| failed(&error))?;
+    report.unseen = walked.report();
     Ok(report)
 }
 

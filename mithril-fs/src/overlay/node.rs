@@ -223,15 +223,8 @@ impl NodeTable {
         if unused { nodes.remove(&id) } else { None }
     }
 
-    /// The manifests of packed files that are known here: also of those that have no name any more.
-    pub(crate) fn manifests(&self) -> Vec<ManifestId> {
-        let nodes: Vec<_> = self.lock().values().cloned().collect();
-        nodes
-            .iter()
-            .filter_map(|node| match &*node.content() {
-                Content::Packed(file) => Some(file.id()),
-                _ => None,
-            })
-            .collect()
+    /// All nodes but the root, each to be given back with [`NodeTable::unpin`].
+    pub(crate) fn pin_all(&self) -> Vec<Arc<Node>> {
+        self.lock().values().cloned().collect()
     }
 }

@@ -1,0 +1,42 @@
+//! Packed files that a walk of the tree does not find: they have no name any more, but somebody has them open or keeps
+//! a descriptor by which they can be opened.
+
+use mithril_engine::id::ManifestId;
+use rustix::fs::FileType;
+
+use crate::ops::{Directory, collect, walk};
+use crate::overlay::Overlay;
+use crate::overlay::node::{Content, Node};
+
+/// The manifests that the files need which the kernel knows.
+///
+/// # Errors
+/// That a file could not be looked at: what it needs would be deleted.
+pub(super) fn roots(overlay: &Overlay, directory: &Directory<'_>) -> mithril_engine::Result<Vec<ManifestId>> {
+    let mut roots = Vec::new();
+    let mut failed = Ok(());
+    for node in overlay.nodes.pin_all() {
+        match root(&node, directory) {
+            Ok(root) => roots.extend(root),
+            Err(error) => failed = Err(mithril_engine::Error::io("look at", "an open file", error)),
+        }
+        overlay.nodes.unpin(node);
+    }
+    failed.map(|()| roots)
+}
+
+fn root(node: &Node, directory: &Directory<'_>) -> rustix::io::Result<Option<ManifestId>> {
+    // Held while the file is looked at: its bytes stay where they are.
+    let content = node.content();
+    match &*content {
+        Content::Packed(file) => Ok(Some(file.id())),
+        Content::Plain => Ok(None),
+        Content::Unknown if node.kind != FileType::RegularFile => Ok(None),
+        // Nobody has it open, but a descriptor made with `O_PATH` can still open it.
+        Content::Unknown => {
+            let stat = node.stat()?;
+            let state = walk::state_of(&node.fd, &stat, directory.store.id(), directory.namespace)?;
+            Ok(collect::root(directory, &state))
+        }
+    }
+}

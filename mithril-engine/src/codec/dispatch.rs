@@ -42,7 +42,45 @@ macro_rules! multiversion {
     };
 }
 
-pub(super) use multiversion;
+/// As `multiversion`, for the instruction set that is the first argument, or what the processor has of it.
+macro_rules! multiversion_for {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "each plane is one")]
+        $vis fn $name(isa: $crate::codec::dispatch::Isa, $($arg: $ty),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments, reason = "each plane is one")]
+            fn portable($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,bmi1,bmi2,popcnt,lzcnt")]
+                #[allow(clippy::too_many_arguments, reason = "each plane is one")]
+                fn avx512($($arg: $ty),*) {
+                    portable($($arg),*)
+                }
+
+                #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+                #[allow(clippy::too_many_arguments, reason = "each plane is one")]
+                fn avx2($($arg: $ty),*) {
+                    portable($($arg),*)
+                }
+
+                match isa.supported() {
+                    // SAFETY: the processor has every feature that the function was compiled for.
+                    $crate::codec::dispatch::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: the processor has every feature that the function was compiled for.
+                    $crate::codec::dispatch::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::codec::dispatch::Isa::Portable => {}
+                }
+            }
+            let _ = isa;
+            portable($($arg),*)
+        }
+    };
+}
+
+pub(super) use {multiversion, multiversion_for};
 
 /// Instruction sets that have code of their own, the least first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -63,6 +101,11 @@ impl Isa {
     /// Those that this processor can run, the least first. Limits do not count.
     pub fn available() -> impl Iterator<Item = Isa> {
         Self::ALL.into_iter().filter(|isa| *isa <= detected())
+    }
+
+    /// This one, or the most that this processor can run.
+    pub(super) fn supported(self) -> Isa {
+        self.min(detected())
     }
 }
 

@@ -10,6 +10,7 @@
 //! 2 planes    width and transform, then blocks of byte planes
 //! 3 delta16   blocks of changed-element bitmap, symbols and escapes, against the base
 //! 4 zstd      a zstd frame, with the base as its dictionary if there is one
+//! 5 float     blocks of floating-point numbers by themselves
 //! 8 scaled    integers of 8 bits and the scales of their blocks, of floats that were quantized
 //! ```
 
@@ -18,10 +19,12 @@ mod delta16;
 mod dispatch;
 mod entropy;
 mod estimate;
+mod float;
 mod numeric;
 mod options;
 mod plane_block;
 mod planes;
+mod rans;
 mod scaled;
 mod zstd_frame;
 
@@ -44,6 +47,7 @@ mod tag {
     pub(super) const PLANES: u8 = 2;
     pub(super) const DELTA16: u8 = 3;
     pub(super) const ZSTD: u8 = 4;
+    pub(super) const FLOAT: u8 = 5;
     pub(super) const SCALED: u8 = 8;
 }
 
@@ -61,6 +65,8 @@ pub enum Format {
     Delta16 = tag::DELTA16,
     /// A zstd frame.
     Zstd = tag::ZSTD,
+    /// Floating-point numbers by themselves.
+    Float = tag::FLOAT,
     /// Integers and scales of floats that were quantized.
     Scaled = tag::SCALED,
 }
@@ -68,9 +74,9 @@ pub enum Format {
 impl Format {
     /// The format of an encoded chunk, of which the first byte is enough; `None` for one of a later version.
     pub fn of(encoded: &[u8]) -> Option<Self> {
-        use Format::{Delta16, Planes, Raw, Same, Scaled, Zstd};
+        use Format::{Delta16, Float, Planes, Raw, Same, Scaled, Zstd};
         let tag = *encoded.first()?;
-        [Raw, Same, Planes, Delta16, Zstd, Scaled].into_iter().find(|format| *format as u8 == tag)
+        [Raw, Same, Planes, Delta16, Zstd, Float, Scaled].into_iter().find(|format| *format as u8 == tag)
     }
 
     /// A word for it.
@@ -81,6 +87,7 @@ impl Format {
             Format::Planes => "planes",
             Format::Delta16 => "delta16",
             Format::Zstd => "zstd",
+            Format::Float => "float",
             Format::Scaled => "scaled",
         }
     }
@@ -97,6 +104,7 @@ pub struct Scratch {
     escapes: Vec<usize>,
     blocks: plane_block::BlockScratch,
     zstd: ZstdScratch,
+    float: float::FloatScratch,
 }
 
 /// What [`encode`] did.
@@ -237,6 +245,32 @@ fn encode_numbers(
     }
 }
 
+/// Encodes floating-point numbers by themselves, appending to `out`; `None` and nothing for other elements.
+///
+/// `grid` says how the chunk lies in its tensor. `moments` are the second moments of the same elements, of the same
+/// type: where they help to predict the chunk, they are its base. The result is never longer than `raw.len() + 1`.
+#[cfg_attr(not(test), expect(dead_code, reason = "no level chooses it yet"))]
+fn encode_float(
+    raw: &[u8],
+    element: Element,
+    grid: Option<float::Grid>,
+    moments: Option<&[u8]>,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Option<Against> {
+    let kind = float::Kind::of(element)?;
+    let start = out.len();
+    out.push(tag::FLOAT);
+    let predicted = float::encode(raw, kind, grid, moments, scratch, out);
+    if out.len() - start > raw.len() {
+        out.truncate(start);
+        out.push(tag::RAW);
+        out.extend_from_slice(raw);
+        return Some(Against::Nothing);
+    }
+    Some(if predicted { Against::Base } else { Against::Nothing })
+}
+
 /// Decodes a chunk of exactly `out.len()` bytes.
 ///
 /// # Errors
@@ -269,6 +303,7 @@ pub fn decode(
         tag::DELTA16 if same_length(base) => delta16::decode(body, base.unwrap_or_default(), scratch, out),
         tag::DELTA16 => Err(DecodeError::WrongBase),
         tag::ZSTD => scratch.zstd.decompress(body, base, out),
+        tag::FLOAT => float::decode(body, base, scratch, out),
         tag::SCALED => scaled::decode(body, scratch, out),
         other => Err(DecodeError::UnknownFormat(other)),
     }

@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::*;
 
 /// A small generator of repeatable numbers (xorshift64*).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -14,7 +14,7 @@ impl Random {
     }
 
     /// Roughly normal with deviation 1.
-    fn normal(&mut self) -> f64 {
+    pub(super) fn normal(&mut self) -> f64 {
         (0..12).map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64).sum::<f64>() - 6.0
     }
 }
@@ -113,6 +113,45 @@ fn weights_shrink_as_they_should() {
 }
 
 #[test]
+fn floats_by_themselves_are_smaller_than_as_planes() {
+    let mut scratch = Scratch::default();
+    let weights = bf16_weights(500_000, 11);
+    for element in [Element::Bf16, Element::F16, Element::F32] {
+        let mut encoded = Vec::new();
+        let against = encode_float(&weights, element, None, None, &mut scratch, &mut encoded);
+        assert_eq!(against, Some(Against::Nothing));
+        assert!(encoded.len() <= weights.len() + 1);
+        if element == Element::Bf16 {
+            assert!(encoded.len() < roundtrip(&weights, element, None));
+        }
+        let mut out = vec![0; weights.len()];
+        decode(&encoded, None, &mut scratch, &mut out).unwrap();
+        assert!(out == weights);
+    }
+    let mut nothing = Vec::new();
+    assert_eq!(encode_float(&weights, Element::I32, None, None, &mut scratch, &mut nothing), None);
+    assert!(nothing.is_empty());
+}
+
+#[test]
+fn moments_are_a_base() {
+    let mut random = Random(6);
+    let sizes: Vec<f32> =
+        (0..20_000).map(|_| 2f32.powi(i32::try_from(random.next() % 40).unwrap() - 60)).collect();
+    let second: Vec<u8> = sizes.iter().flat_map(|size| (size * size).to_le_bytes()).collect();
+    #[allow(clippy::cast_possible_truncation, reason = "rounded")]
+    let first: Vec<u8> =
+        sizes.iter().flat_map(|size| (size * random.normal() as f32).to_le_bytes()).collect();
+    let (mut scratch, mut encoded) = (Scratch::default(), Vec::new());
+    let against = encode_float(&first, Element::F32, None, Some(&second), &mut scratch, &mut encoded);
+    assert_eq!(against, Some(Against::Base));
+    let mut out = vec![0; first.len()];
+    decode(&encoded, Some(&second), &mut scratch, &mut out).unwrap();
+    assert!(out == first);
+    assert_eq!(decode(&encoded, None, &mut scratch, &mut out), Err(DecodeError::WrongBase));
+}
+
+#[test]
 fn a_base_that_does_not_help_is_not_used() {
     let (weights, other) = (bf16_weights(100_000, 1), bf16_weights(100_000, 2));
     let mut encoded = Vec::new();
@@ -199,7 +238,12 @@ fn golden_chunks_decode() {
     changed[10] ^= 1;
     let text = b"step 1 loss 2.5\nstep 2 loss 2.5\nstep 3 loss 2.5\nstep 4 loss 2.5\n".to_vec();
     type Golden<'a> = (&'a str, &'a str, Option<&'a [u8]>, &'a [u8]);
-    let golden: [Golden<'_>; 7] = [
+    let mut zeros = [0; 512];
+    for (element, value) in [(64, [0x80, 0x3f]), (66, [0x00, 0xc0]), (67, [0x80, 0x3f])] {
+        zeros[2 * element..][..2].copy_from_slice(&value);
+    }
+    let float = format!("{GOLDEN_FLOAT}00200800{}20014020{}", "20".repeat(60), "01".repeat(60));
+    let golden: [Golden<'_>; 8] = [
         ("raw", "00616263", None, b"abc"),
         ("same", "01", Some(&base), &base),
         ("planes, run: bf16 infinities", "020201010001ff", None, &[0x80, 0x7f]),
@@ -207,6 +251,7 @@ fn golden_chunks_decode() {
         ("delta16 sparse", GOLDEN_SPARSE, Some(&base), &changed),
         ("delta16 dense", GOLDEN_DENSE, Some(&base), &changed),
         ("zstd", GOLDEN_ZSTD, None, &text),
+        ("float, zeros apart", &float, None, &zeros),
     ];
     for (what, hex, base, expected) in golden {
         let mut out = vec![0; expected.len()];
@@ -218,6 +263,9 @@ fn golden_chunks_decode() {
 
 const GOLDEN_SPARSE: &str = "03030100000000000020000000000000000100";
 const GOLDEN_DENSE: &str = "030100000003000100000020000000000000000101";
+const GOLDEN_FLOAT: &str = "0501020507000c0300000000010002\
+    00e608000104\
+    04f0020000000100000000";
 const GOLDEN_ZSTD: &str = "040000fd000098737465702031206c6f737320322e350a32333404006013d01d6866da0906";
 
 proptest! {

@@ -1,0 +1,107 @@
+//! The coder in plain Rust: what every other implementation must agree with to the byte.
+
+use super::{Decoder, ESCAPE, Encoder, Group, LANES, LEAST_STATE, UNFIT, ZERO, join_states, part_states};
+use crate::codec::Decoded;
+
+pub(super) fn encode(encoder: &mut Encoder<'_>, groups: &[Group], nonzero: Option<&[u64]>) {
+    let table = encoder.table;
+    let (codes, zero_code) = table.codes();
+    let mut states = join_states(&encoder.states);
+    let (mut stream_start, mut escapes_start) = (encoder.stream_start, encoder.escapes_start);
+    for (index, group) in groups.iter().enumerate().rev() {
+        let mask = nonzero.map_or(u64::MAX, |masks| masks[index]);
+        if mask == 0 {
+            continue;
+        }
+        for lane in (0..LANES).rev() {
+            let is_zero = mask >> lane & 1 == 0;
+            let symbol = group[lane];
+            let code = if is_zero { zero_code } else { codes[usize::from(symbol)] };
+            if !is_zero && table.rank[usize::from(symbol)] == table.symbols {
+                escapes_start -= 1;
+                encoder.escapes[escapes_start] = symbol;
+            }
+            let [reciprocal_low, reciprocal_high, frequency, start] = code.to_le_bytes();
+            let (frequency, start) = (u32::from(frequency), u32::from(start));
+            let state = u32::from(states[lane]);
+            let shrinks = state >= frequency << 8;
+            encoder.stream[stream_start - 1] = state.to_le_bytes()[0];
+            stream_start -= usize::from(shrinks);
+            let state = if shrinks { state >> 8 } else { state };
+            let (quotient, remainder) =
+                divide(state, frequency, u32::from(u16::from_le_bytes([reciprocal_low, reciprocal_high])));
+            // The quotient is at most 255, and the rest ends below 256.
+            states[lane] =
+                u16::from_le_bytes([(remainder + start).to_le_bytes()[0], quotient.to_le_bytes()[0]]);
+        }
+    }
+    encoder.states = part_states(&states);
+    (encoder.stream_start, encoder.escapes_start) = (stream_start, escapes_start);
+}
+
+/// Division by a frequency of at most 255 by its reciprocal `65535 / frequency`: the estimate is right or one too
+/// small for every state.
+#[inline(always)]
+fn divide(state: u32, frequency: u32, reciprocal: u32) -> (u32, u32) {
+    let quotient = (state * reciprocal) >> 16;
+    let remainder = state - quotient * frequency;
+    if remainder >= frequency { (quotient + 1, remainder - frequency) } else { (quotient, remainder) }
+}
+
+pub(super) fn decode(
+    decoder: &mut Decoder<'_>,
+    groups: &mut [Group],
+    mut nonzero: Option<&mut [u64]>,
+) -> Decoded<()> {
+    let mut states = join_states(&decoder.states);
+    for (index, group) in groups.iter_mut().enumerate() {
+        if nonzero.as_deref().is_some_and(|masks| masks[index] == 0) {
+            continue;
+        }
+        // As many as a group can want.
+        let bytes: &Group = decoder.stream.get(decoder.next..).and_then(<[u8]>::first_chunk).ok_or(UNFIT)?;
+        let (mut taken, mut flags) = (0, 0);
+        let mut entries = [0u32; LANES];
+        for ((entry, state), symbol) in entries.iter_mut().zip(&mut states).zip(group.iter_mut()) {
+            *entry = decoder.slots[usize::from(state.to_le_bytes()[0])];
+            let [frequency, offset, value, _] = entry.to_le_bytes();
+            *symbol = value;
+            flags |= *entry;
+            let stepped = u16::from(frequency) * (*state >> 8) + u16::from(offset);
+            let refill = stepped < LEAST_STATE;
+            let filled = stepped << 8 | u16::from(bytes[taken & (LANES - 1)]);
+            *state = if refill { filled } else { stepped };
+            taken += usize::from(refill);
+        }
+        decoder.next += taken;
+        let lanes_with = |flag: u32| {
+            entries
+                .iter()
+                .enumerate()
+                .fold(0u64, |mask, (lane, entry)| mask | u64::from(entry & flag != 0) << lane)
+        };
+        if flags & ESCAPE != 0 {
+            decoder.put_escapes(group, lanes_with(ESCAPE))?;
+        }
+        if let Some(masks) = nonzero.as_deref_mut() {
+            masks[index] = if flags & ZERO == 0 { u64::MAX } else { !lanes_with(ZERO) };
+        }
+    }
+    decoder.states = part_states(&states);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reciprocal_divides_every_state() {
+        for frequency in 1..=255u32 {
+            let reciprocal = 65535 / frequency;
+            for state in 0..frequency << 8 {
+                assert_eq!(divide(state, frequency, reciprocal), (state / frequency, state % frequency));
+            }
+        }
+    }
+}

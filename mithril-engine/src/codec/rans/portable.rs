@@ -27,7 +27,7 @@ pub(super) fn encode(encoder: &mut Encoder<'_>, groups: &[Group], nonzero: Optio
             let shrinks = state >= frequency << 8;
             encoder.stream[stream_start - 1] = state.to_le_bytes()[0];
             stream_start -= usize::from(shrinks);
-            let state = if shrinks { state >> 8 } else { state };
+            let state = state >> (8 * u32::from(shrinks));
             let (quotient, remainder) =
                 divide(state, frequency, u32::from(u16::from_le_bytes([reciprocal_low, reciprocal_high])));
             // The quotient is at most 255, and the rest ends below 256.
@@ -45,7 +45,9 @@ pub(super) fn encode(encoder: &mut Encoder<'_>, groups: &[Group], nonzero: Optio
 fn divide(state: u32, frequency: u32, reciprocal: u32) -> (u32, u32) {
     let quotient = (state * reciprocal) >> 16;
     let remainder = state - quotient * frequency;
-    if remainder >= frequency { (quotient + 1, remainder - frequency) } else { (quotient, remainder) }
+    // Without a branch: it could not be predicted.
+    let more = u32::from(remainder >= frequency);
+    (quotient + more, remainder - frequency * more)
 }
 
 pub(super) fn decode(

@@ -226,7 +226,7 @@ impl PackedFile {
             if !self.cache.holds(&id) {
                 let cache = Arc::clone(&self.cache);
                 // An error here is met again by the reader itself, who can be told.
-                ahead.pool.spawn_fifo(move || drop(cache.get(&id, len as usize)));
+                ahead.pool.spawn_fifo(move || contained(|| drop(cache.get(&id, len as usize))));
             }
         }
     }
@@ -268,6 +268,14 @@ impl PackedFile {
     }
 }
 
+/// Runs work of a pool that nobody waits for. A panic in it would end the process: rayon has nobody to hand it to. The
+/// reader meets the same one, and can be told.
+fn contained(work: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+        tracing::error!("reading ahead panicked");
+    }
+}
+
 fn to_usize(value: u64) -> Result<usize> {
     usize::try_from(value).map_err(|_| Error::corrupt("range", "longer than the address space"))
 }
@@ -282,4 +290,18 @@ fn slice_mut(bytes: &mut [u8], from: u64, to: u64) -> Result<&mut [u8]> {
     bytes
         .get_mut(to_usize(from)?..to_usize(to)?)
         .ok_or_else(|| Error::corrupt("manifest", "its extents overlap"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ahead_of_a_reader_ends_nothing() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let (done, wait) = std::sync::mpsc::channel();
+        pool.spawn_fifo(|| contained(|| panic!("on purpose")));
+        pool.spawn_fifo(move || done.send(()).unwrap());
+        wait.recv().unwrap();
+    }
 }

@@ -26,13 +26,18 @@ pub(super) fn parse(source: &dyn Source) -> Parsed {
         match heads(&bytes) {
             Ok((object, keys, end)) => {
                 let found = object.tensors();
+                let mut widths = HashMap::new();
+                for view in &found {
+                    widths.entry(view.storage.as_str()).or_insert(view.element.width() as u64);
+                }
                 let mut places = HashMap::new();
                 let mut position = end as u64;
                 for key in keys.texts() {
                     // Elements, then their bytes: the width is that of the storage's element.
-                    let width =
-                        found.iter().find(|view| view.storage == key).map(|view| view.element.width() as u64);
-                    let (Some(count), Some(width)) = (read(source, position, 8)?, width) else { break };
+                    let (Some(count), Some(&width)) = (read(source, position, 8)?, widths.get(key.as_str()))
+                    else {
+                        break;
+                    };
                     let count = u64::from_le_bytes(std::array::from_fn(|i| count[i]));
                     let Some(len) = count.checked_mul(width) else { break };
                     let range = ByteRange { offset: position + 8, len };

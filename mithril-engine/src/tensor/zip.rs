@@ -113,8 +113,10 @@ fn central(source: &dyn Source, end: u64) -> io::Result<Result<Central, String>>
     let locator = position.checked_sub(20).map(|at| read(source, at, 20)).transpose()?.flatten();
     if let Some(locator) = locator.filter(|locator| locator.starts_with(&LOCATOR_MAGIC)) {
         // The record is where the locator says, or, in an archive that was appended, right before it.
-        let said = u64_at(&locator, 8);
-        for at in [position.checked_sub(20 + 56), Some(said)].into_iter().flatten() {
+        // Nowhere else: an archive that pretends to begin behind its own end would be found again and again.
+        let last = position.checked_sub(20 + 56);
+        let said = Some(u64_at(&locator, 8)).filter(|&said| last.is_some_and(|last| said <= last));
+        for at in [last, said].into_iter().flatten() {
             if let Some(record) = read(source, at, 56)?.filter(|record| record.starts_with(&END64_MAGIC)) {
                 (len, offset, before) = (u64_at(&record, 40), u64_at(&record, 48), at);
                 break;
@@ -162,4 +164,28 @@ fn member(source: &dyn Source, entry: &[u8], central: &Central) -> io::Result<Op
     let name = String::from_utf8_lossy(&entry[CENTRAL_ENTRY_BYTES..name_end]).into_owned();
     let fits = data.checked_add(len).is_some_and(|end| end <= source.size());
     Ok(fits.then_some(Member { name, offset: data, len }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_does_not_begin_behind_its_own_end() {
+        // A locator that points into the comment, where there is a zip64 record of an empty directory.
+        let mut bytes = b"PK\x03\x04".to_vec();
+        bytes.resize(100, 0);
+        let end = bytes.len() + 20;
+        bytes.extend_from_slice(b"PK\x06\x07\0\0\0\0");
+        bytes.extend_from_slice(&(end as u64 + 22).to_le_bytes());
+        bytes.extend_from_slice(&1u32.to_le_bytes());
+        assert_eq!(bytes.len(), end);
+        bytes.extend_from_slice(b"PK\x05\x06");
+        bytes.resize(end + 20, 0);
+        bytes.extend_from_slice(&56u16.to_le_bytes());
+        bytes.extend_from_slice(b"PK\x06\x06");
+        bytes.resize(end + 22 + 56, 0);
+        let central = central(&&bytes[..], bytes.len() as u64).unwrap().unwrap();
+        assert!(central.start <= end as u64, "it begins at {}", central.start);
+    }
 }

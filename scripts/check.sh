@@ -75,7 +75,10 @@ mount_tests() {
 }
 
 denied() {
-  cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is not installed: cargo install cargo-deny"; return; }
+  cargo deny --version >/dev/null 2>&1 || {
+    echo "!!! cargo-deny is not installed, so licences were not checked: cargo install cargo-deny"
+    return
+  }
   cargo deny --workspace check
 }
 

@@ -3,7 +3,7 @@
 # less space there and come back bit for bit.
 #
 # Installs what is missing (fuse3, a C compiler, python3-venv, PyTorch in .venv), builds mithril-fs, and works in a
-# temporary directory of ${TMPDIR:-/tmp} that is deleted at the end, as is the mount.
+# temporary directory of ${TMPDIR:-/var/tmp} that is deleted at the end, as is the mount.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -70,7 +70,7 @@ say "1. What is needed"
 need_rust
 need_compiler || exit 1
 need_fuse || exit 1
-need_space "${TMPDIR:-/tmp}" $NEEDED_MIB
+need_space "${TMPDIR:-/var/tmp}" $NEEDED_MIB
 python=$("$ROOT/scripts/venv.sh" | tail -n 1) || exit 1
 echo "PyTorch: $("$python" -c 'import torch; print(torch.__version__)') in $python"
 
@@ -80,7 +80,7 @@ mithril="$CARGO_TARGET_DIR/release/mithril-fs"
 "$mithril" --version
 
 started=$SECONDS
-work=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/mithril-demo.XXXXXX")" && pwd -P)
+work=$(cd "$(mktemp -d "${TMPDIR:-/var/tmp}/mithril-demo.XXXXXX")" && pwd -P)
 checkpoints="$work/checkpoints" copy="$work/copy"
 mkdir "$checkpoints" "$copy" "$work/tmp"
 

@@ -175,6 +175,7 @@ impl Backend for Daemon {
     }
 
     fn gc(&self, dry_run: bool) -> Result<GcReport, CommandError> {
+        unnamed::wait_for_the_kernel(&self.overlay);
         let directory = self.directory();
         let roots = || {
             let mut roots = self.tree.undisturbed(|| collect::roots(&directory))?;

@@ -1,12 +1,35 @@
 //! Packed files that a walk of the tree does not find: they have no name any more, but somebody has them open or keeps
 //! a descriptor by which they can be opened.
 
+use std::time::{Duration, Instant};
+
 use mithril_engine::id::ManifestId;
 use rustix::fs::FileType;
 
 use crate::ops::{Directory, collect, walk};
 use crate::overlay::Overlay;
 use crate::overlay::node::{Content, Node};
+
+/// How long the kernel may take to let go of files that were deleted: it tells so in messages that nobody waits for.
+const LETTING_GO: Duration = Duration::from_millis(500);
+
+/// Waits until the kernel has let go of files that have no name, so that what was deleted just now counts as deleted;
+/// not for long, since some of them may be in use.
+pub(super) fn wait_for_the_kernel(overlay: &Overlay) {
+    let deadline = Instant::now() + LETTING_GO;
+    while has_unnamed(overlay) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn has_unnamed(overlay: &Overlay) -> bool {
+    let mut found = false;
+    for node in overlay.nodes.pin_all() {
+        found |= node.kind == FileType::RegularFile && node.stat().is_ok_and(|stat| stat.st_nlink == 0);
+        overlay.nodes.unpin(node);
+    }
+    found
+}
 
 /// The manifests that the files need which the kernel knows.
 ///

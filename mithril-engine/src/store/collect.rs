@@ -90,6 +90,8 @@ impl Store {
         let live = self.mark(roots()?)?;
         let plan = self.plan(&live)?;
         if !dry_run {
+            // What a killed process renamed may not be durable yet, and dead packs are dead because of it.
+            self.directory.sync_packs()?;
             self.forget(&plan.dead)?;
             self.rewrite(plan.partly_dead, &live)?;
         }

@@ -11,10 +11,12 @@
 //! 3 delta16   blocks of changed-element bitmap, symbols and escapes, against the base
 //! 4 zstd      a zstd frame, with the base as its dictionary if there is one
 //! 5 float     blocks of floating-point numbers by themselves
+//! 6 context16 blocks of changes and moves of 16-bit elements coded in context, against the base
 //! 8 scaled    integers of 8 bits and the scales of their blocks, of floats that were quantized
 //! ```
 
 mod bitmap;
+mod context16;
 mod delta16;
 mod dispatch;
 mod entropy;
@@ -48,6 +50,7 @@ mod tag {
     pub(super) const DELTA16: u8 = 3;
     pub(super) const ZSTD: u8 = 4;
     pub(super) const FLOAT: u8 = 5;
+    pub(super) const CONTEXT16: u8 = 6;
     pub(super) const SCALED: u8 = 8;
 }
 
@@ -67,6 +70,8 @@ pub enum Format {
     Zstd = tag::ZSTD,
     /// Floating-point numbers by themselves.
     Float = tag::FLOAT,
+    /// Changes and moves of 16-bit elements, coded in context.
+    Context16 = tag::CONTEXT16,
     /// Integers and scales of floats that were quantized.
     Scaled = tag::SCALED,
 }
@@ -74,9 +79,11 @@ pub enum Format {
 impl Format {
     /// The format of an encoded chunk, of which the first byte is enough; `None` for one of a later version.
     pub fn of(encoded: &[u8]) -> Option<Self> {
-        use Format::{Delta16, Float, Planes, Raw, Same, Scaled, Zstd};
+        use Format::{Context16, Delta16, Float, Planes, Raw, Same, Scaled, Zstd};
         let tag = *encoded.first()?;
-        [Raw, Same, Planes, Delta16, Zstd, Float, Scaled].into_iter().find(|format| *format as u8 == tag)
+        [Raw, Same, Planes, Delta16, Zstd, Float, Context16, Scaled]
+            .into_iter()
+            .find(|format| *format as u8 == tag)
     }
 
     /// A word for it.
@@ -88,6 +95,7 @@ impl Format {
             Format::Delta16 => "delta16",
             Format::Zstd => "zstd",
             Format::Float => "float",
+            Format::Context16 => "context16",
             Format::Scaled => "scaled",
         }
     }
@@ -105,6 +113,7 @@ pub struct Scratch {
     blocks: plane_block::BlockScratch,
     zstd: ZstdScratch,
     float: float::FloatScratch,
+    context16: context16::BlockScratch,
 }
 
 /// What [`encode`] did.
@@ -271,6 +280,30 @@ fn encode_float(
     Some(if predicted { Against::Base } else { Against::Nothing })
 }
 
+/// Encodes 16-bit numbers against a base of the same length by the format context16, whatever [`encode`] would choose:
+/// for comparisons. `false`, and nothing is appended, if they are none. The result is never longer than `raw.len() + 16`
+/// for a chunk.
+pub fn encode_context16(
+    raw: &[u8],
+    element: Element,
+    base: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> bool {
+    let kind = match element {
+        Element::Bf16 => context16::Kind::Bf16,
+        Element::F16 => context16::Kind::F16,
+        Element::I16 | Element::U16 => context16::Kind::Integer,
+        _ => return false,
+    };
+    if raw.len() != base.len() {
+        return false;
+    }
+    out.push(tag::CONTEXT16);
+    context16::encode(raw, base, kind, scratch, out);
+    true
+}
+
 /// Decodes a chunk of exactly `out.len()` bytes.
 ///
 /// # Errors
@@ -304,6 +337,10 @@ pub fn decode(
         tag::DELTA16 => Err(DecodeError::WrongBase),
         tag::ZSTD => scratch.zstd.decompress(body, base, out),
         tag::FLOAT => float::decode(body, base, scratch, out),
+        tag::CONTEXT16 if same_length(base) => {
+            context16::decode(body, base.unwrap_or_default(), scratch, out)
+        }
+        tag::CONTEXT16 => Err(DecodeError::WrongBase),
         tag::SCALED => scaled::decode(body, scratch, out),
         other => Err(DecodeError::UnknownFormat(other)),
     }

@@ -226,6 +226,30 @@ fn damage_never_panics() {
     }
 }
 
+#[test]
+fn context16_comes_back_by_its_tag_and_needs_its_base() {
+    let base = bf16_weights(20_001, 1);
+    let raw = moved(&base, 0.05, 2);
+    let mut scratch = Scratch::default();
+    for element in [Element::Bf16, Element::F16, Element::I16, Element::U16] {
+        for end in [raw.len(), raw.len() - 1, 0] {
+            let (raw, base) = (&raw[..end], &base[..end]);
+            let (mut encoded, mut out) = (Vec::new(), vec![0; end]);
+            assert!(encode_context16(raw, element, base, &mut scratch, &mut encoded));
+            assert_eq!(Format::of(&encoded), Some(Format::Context16));
+            decode(&encoded, Some(base), &mut scratch, &mut out).unwrap();
+            assert!(out == raw, "{element:?}");
+            assert_eq!(decode(&encoded, None, &mut scratch, &mut out), Err(DecodeError::WrongBase));
+            let longer = [base, &[0, 0]].concat();
+            assert_eq!(decode(&encoded, Some(&longer), &mut scratch, &mut out), Err(DecodeError::WrongBase));
+        }
+    }
+    let mut none = Vec::new();
+    assert!(!encode_context16(&raw, Element::F32, &base, &mut scratch, &mut none));
+    assert!(!encode_context16(&raw, Element::Bf16, &base[2..], &mut scratch, &mut none));
+    assert!(none.is_empty());
+}
+
 fn unhex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }
@@ -286,7 +310,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(encoded in proptest::collection::vec(any::<u8>(), 0..400), tag in 0u8..6, len in 0usize..600) {
+    fn garbage_never_panics(encoded in proptest::collection::vec(any::<u8>(), 0..400), tag in 0u8..10, len in 0usize..600) {
         let mut bytes = vec![tag];
         bytes.extend(encoded);
         let base = vec![7; len];

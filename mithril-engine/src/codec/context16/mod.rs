@@ -22,9 +22,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-// Not used before it has run on such a processor.
 #[cfg(target_arch = "x86_64")]
-#[expect(dead_code, reason = "AVX2 stands in for it until then")]
 mod avx512;
 mod decode;
 mod dense;
@@ -88,8 +86,11 @@ fn encode_with(isa: Isa, raw: &[u8], base: &[u8], kind: Kind, scratch: &mut Bloc
     for (raw, base) in blocks {
         match isa.supported() {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the processor has what either of these means, and so AVX2.
-            Isa::Avx512 | Isa::Avx2 => unsafe { avx2::encode_block(raw, base, kind, scratch, out) },
+            // SAFETY: `supported` says what the processor has.
+            Isa::Avx512 => unsafe { avx512::encode_block(raw, base, kind, scratch, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::encode_block(raw, base, kind, scratch, out) },
             _ => encode::encode_block(Portable, raw, base, kind, scratch, out),
         }
     }
@@ -114,8 +115,11 @@ fn decode_with(
     for (out, base) in blocks {
         match isa.supported() {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the processor has what either of these means, and so AVX2.
-            Isa::Avx512 | Isa::Avx2 => unsafe { avx2::decode_block(&mut body, base, kind, scratch, out) },
+            // SAFETY: `supported` says what the processor has.
+            Isa::Avx512 => unsafe { avx512::decode_block(&mut body, base, kind, scratch, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::decode_block(&mut body, base, kind, scratch, out) },
             _ => decode::decode_block(Portable, &mut body, base, kind, scratch, out),
         }?;
     }

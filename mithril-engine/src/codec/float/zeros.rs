@@ -74,7 +74,12 @@ fn compact_group<V: Value>(isa: Isa, mask: u64, group: &[V; LANES], packed: &mut
     match isa.supported() {
         // SAFETY: the processor has it; the arrays have 64 values of one or two bytes, as `BYTES` says.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx2 => unsafe {
+        Isa::Avx512 => unsafe {
+            x86::compact512(V::BYTES, mask, group.as_ptr().cast(), packed.as_mut_ptr().cast());
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe {
             x86::compact64(V::BYTES, mask, group.as_ptr().cast(), packed.as_mut_ptr().cast());
         },
         _ => {
@@ -91,7 +96,12 @@ fn expand_group<V: Value>(isa: Isa, mask: u64, packed: &[V; LANES], group: &mut 
     match isa.supported() {
         // SAFETY: the processor has it; the arrays have 64 values of one or two bytes, as `BYTES` says.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx2 => unsafe {
+        Isa::Avx512 => unsafe {
+            x86::expand512(V::BYTES, mask, packed.as_ptr().cast(), group.as_mut_ptr().cast());
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe {
             x86::expand64(V::BYTES, mask, packed.as_ptr().cast(), group.as_mut_ptr().cast());
         },
         _ => {
@@ -163,7 +173,6 @@ mod x86 {
     /// # Safety
     /// Both point to 64 values of `bytes` (1 or 2) bytes.
     #[inline]
-    #[expect(dead_code, reason = "not used before it has run on such a processor")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
     pub(super) unsafe fn compact512(bytes: usize, mask: u64, group: *const u8, packed: *mut u8) {
         // SAFETY: 64 bytes of 64, or twice 64 of 128: the second are behind at most 32 values.
@@ -185,7 +194,6 @@ mod x86 {
     /// # Safety
     /// Both point to 64 values of `bytes` (1 or 2) bytes.
     #[inline]
-    #[expect(dead_code, reason = "not used before it has run on such a processor")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
     pub(super) unsafe fn expand512(bytes: usize, mask: u64, packed: *const u8, group: *mut u8) {
         // SAFETY: 64 bytes of 64, or twice 64 of 128: the second are behind at most 32 values.

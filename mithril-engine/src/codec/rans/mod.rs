@@ -15,9 +15,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-// Not used before it has run on such a processor.
 #[cfg(target_arch = "x86_64")]
-#[expect(dead_code, reason = "AVX2 stands in for it until then")]
 mod avx512;
 mod plane;
 mod portable;
@@ -104,9 +102,12 @@ impl<'a> Encoder<'a> {
     fn groups(&mut self, groups: &[Group], nonzero: Option<&[u64]>) {
         debug_assert_eq!(nonzero.is_some(), self.table.zeros_apart);
         match self.isa {
-            // SAFETY: `isa` is supported by this processor, and has AVX2.
+            // SAFETY: `isa` is supported by this processor.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx2 => unsafe { avx2::encode(self, groups, nonzero) },
+            Isa::Avx512 => unsafe { avx512::encode(self, groups, nonzero) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::encode(self, groups, nonzero) },
             _ => portable::encode(self, groups, nonzero),
         }
     }
@@ -213,9 +214,12 @@ impl<'a> Decoder<'a> {
     pub(super) fn groups(&mut self, groups: &mut [Group], nonzero: Option<&mut [u64]>) -> Decoded<()> {
         debug_assert_eq!(nonzero.is_some(), self.table.zeros_apart);
         match self.isa {
-            // SAFETY: `isa` is supported by this processor, and has AVX2.
+            // SAFETY: `isa` is supported by this processor.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx2 => unsafe { avx2::decode(self, groups, nonzero) },
+            Isa::Avx512 => unsafe { avx512::decode(self, groups, nonzero) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::decode(self, groups, nonzero) },
             _ => portable::decode(self, groups, nonzero),
         }
     }

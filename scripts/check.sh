@@ -2,7 +2,8 @@
 # scripts/check.sh: everything that has to hold before a change is merged. Prints a line for each stage.
 #
 # What is missing is installed where that is possible. A stage that cannot run is named; with MITHRIL_CI=1 it is a
-# failure. What a stage printed is shown if it failed, and kept in the directory that the last line names.
+# failure, unless it is an optional one. What a stage printed is shown if it failed, and kept in the directory that the
+# last line names.
 set -uo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -10,6 +11,8 @@ cd "$ROOT" || exit 1
 
 # A stage returns this where it cannot run; the last line that it printed says why.
 CANNOT_RUN=77
+# Likewise, but CI does without it too.
+OPTIONAL_CANNOT_RUN=78
 is_ci() { [ -n "${MITHRIL_CI:-}" ] && [ "$MITHRIL_CI" != 0 ]; }
 
 logs="$CARGO_TARGET_DIR/check"
@@ -28,7 +31,7 @@ stage() {
   if [ $code -eq 0 ]; then
     passed=$((passed + 1))
     printf '%sok%s       %-22s %4d s\n' "$GREEN" "$PLAIN" "$name" $seconds
-  elif [ $code -eq $CANNOT_RUN ] && ! is_ci; then
+  elif [ $code -eq $OPTIONAL_CANNOT_RUN ] || { [ $code -eq $CANNOT_RUN ] && ! is_ci; }; then
     skipped+=("$name")
     printf '%snot run%s  %-22s %4d s  %s\n' "$YELLOW" "$PLAIN" "$name" $seconds "$(tail -n 1 "$log")"
   else
@@ -36,14 +39,26 @@ stage() {
     printf '%sFAILED%s   %-22s %4d s\n' "$RED" "$PLAIN" "$name" $seconds
     tail -n 60 "$log" | sed 's/^/    /'
   fi
-  # Whatever was said loudly of tests that could not run must not be lost in a log.
-  grep -h '^!!! ' "$log" | sed 's/^/    /'
+  # Whatever was said loudly of tests that could not run must not be lost in a log. It may stand behind the name of
+  # the test, which libtest prints first where it runs one at a time.
+  grep -ho '!!! DID NOT RUN: .*' "$log" | sort | uniq -c | sed 's/^ *\([0-9]*\) /    \1 x /'
   return $code
 }
 
 cannot() {
   echo "$*"
   return $CANNOT_RUN
+}
+
+# What rustup calls a component, and cargo a command.
+formatting() {
+  cargo fmt --version >/dev/null 2>&1 || { cannot "rustfmt is missing: rustup component add rustfmt"; return; }
+  cargo fmt --all --check
+}
+
+lints() {
+  cargo clippy --version >/dev/null 2>&1 || { cannot "clippy is missing: rustup component add clippy"; return; }
+  cargo clippy --workspace --all-targets --locked -- -D warnings
 }
 
 tools() {
@@ -55,7 +70,8 @@ tools() {
 
 python=''
 environment() {
-  python=$(scripts/venv.sh) || cannot "there is no Python with PyTorch (see above)"
+  # The last line that it printed says why not.
+  python=$(scripts/venv.sh) || return $CANNOT_RUN
 }
 
 package_tests() {
@@ -75,10 +91,10 @@ mount_tests() {
 }
 
 denied() {
-  cargo deny --version >/dev/null 2>&1 || {
-    echo "!!! cargo-deny is not installed, so licences were not checked: cargo install cargo-deny"
-    return
-  }
+  if ! cargo deny --version >/dev/null 2>&1; then
+    echo "licences and advisories are unchecked: cargo install cargo-deny --locked"
+    return $OPTIONAL_CANNOT_RUN
+  fi
   cargo deny --workspace check
 }
 
@@ -89,8 +105,8 @@ stage "python" environment
 # The same interpreter in every stage, so that the bindings are built once.
 [ -z "$python" ] || export PYO3_PYTHON="$python"
 export PYTHONDONTWRITEBYTECODE=1
-stage "formatting" cargo fmt --all --check
-stage "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+stage "formatting" formatting
+stage "clippy" lints
 # With all targets, dependencies get the features that the tests ask for: the next stages build nothing again.
 if stage "build" cargo build --workspace --all-targets --locked; then
   export MITHRIL_FS_BIN="$CARGO_TARGET_DIR/debug/mithril-fs"

@@ -55,12 +55,14 @@ package() {
 
 # What building and mounting need. Fails with one line for each thing that is missing.
 need_rust() {
-  command -v cargo >/dev/null || die "Rust is missing: install it from https://rustup.rs"
-  local wanted have
-  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
-  have=$(rustc --version | cut -d' ' -f2)
-  [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -n 1)" = "$wanted" ] ||
-    die "Rust $have is too old, $wanted is needed: rustup update, or install it from https://rustup.rs"
+  local wanted found
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
+  command -v cargo >/dev/null && found=$("${RUSTC:-rustc}" --version 2>/dev/null) ||
+    die "Rust is missing: install $wanted or later from https://rustup.rs"
+  found=$(cut -d ' ' -f 2 <<<"$found")
+  # The older of two versions is sorted first; a nightly of the wanted version counts as that.
+  [ "$(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1)" = "$wanted" ] ||
+    die "Rust $found is older than $wanted: run 'rustup update stable', or install it from https://rustup.rs"
 }
 need_compiler() { package gcc command -v cc && package libc6-dev test -e /usr/include/stdio.h; }
 need_python() {

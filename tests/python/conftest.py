@@ -27,8 +27,14 @@ def require(condition, reason):
     if not condition:
         if IS_CI:
             pytest.fail(f"cannot run here: {reason}")
-        print(f"!!! DID NOT RUN: {reason}")
         pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Names what did not run at the end: what is printed while a test runs is captured, and shown only if it fails."""
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        terminalreporter.write_line(f"!!! DID NOT RUN: {report.nodeid}: {str(reason).removeprefix('Skipped: ')}")
 
 
 def binary():

@@ -1,8 +1,9 @@
-//! Helpers of the end-to-end tests: a scratch directory with a mount that is always taken down, and data that looks
-//! like training.
+//! Helpers of the end-to-end tests: a scratch directory with a mount that is always taken down, data that looks like
+//! training, and other users.
 
 pub mod data;
 pub mod mount;
+pub mod users;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,9 +27,16 @@ pub fn rounds(normal: usize) -> usize {
 pub fn can_run(condition: bool, reason: &str) -> bool {
     if !condition {
         assert!(!is_ci(), "this test cannot run here, and CI wants it: {reason}");
-        eprintln!("!!! DID NOT RUN: {reason}");
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        say(&format!("!!! DID NOT RUN: {test}: {reason}\n"));
     }
     condition
+}
+
+/// Says something past libtest, which keeps what passing tests print to itself. In one piece: others speak too.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Whether this process is root.

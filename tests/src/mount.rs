@@ -202,14 +202,17 @@ impl Mount {
         self.mounted = true;
     }
 
-    /// Waits until the lock of the directory is free: the daemon outlives the mount a little.
+    /// Whether no daemon has the directory: nobody holds its lock.
+    pub fn is_free(&self) -> bool {
+        std::fs::File::open(self.lower(".mithril/lock")).map_or(true, |lock| {
+            rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+        })
+    }
+
+    /// Waits until the directory is free: the daemon outlives the mount a little.
     fn wait_for_end(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
-            let Ok(lock) = std::fs::File::open(self.lower(".mithril/lock")) else { return };
-            if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
-                return;
-            }
+        while !self.is_free() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mithril_tests::data::Weights;
 use mithril_tests::mount::{Mount, text};
+use mithril_tests::users::{NOBODY, open_fuse_to_users};
 use mithril_tests::{can_run, executable, is_root};
 
 #[test]
@@ -57,8 +58,23 @@ fn a_busy_mount_is_refused_with_its_user_unless_lazy() {
     assert_eq!(busy.status.code(), Some(6), "{}", text(&busy));
     assert!(text(&busy).contains("sleep"), "{}", text(&busy));
     assert_eq!(fs::read(mount.join("file")).unwrap(), b"x", "it still serves");
+    // Lazily it is taken out of the tree, and serves those that are in it until they end.
+    let daemon = mount.daemon();
+    mount.run(&["umount", ".", "--lazy"]);
+    assert_eq!(mount.command(&["umount", "."]).status.code(), Some(3), "it is mounted still");
+    let inside = format!("/proc/{}/cwd/file", holder.id());
+    let seen = fs::read(inside);
+    let serves = fs::exists(format!("/proc/{daemon}")).unwrap();
     holder.kill().unwrap();
     holder.wait().unwrap();
+    assert_eq!(seen.unwrap(), b"x");
+    assert!(serves, "the daemon ended under its user");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !mount.is_free() {
+        assert!(Instant::now() < deadline, "the daemon goes on without a user");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"x", "below");
 }
 
 #[test]
@@ -165,11 +181,20 @@ fn unpacked_files_stay_plain_until_they_change() {
 #[test]
 fn fsync_of_files_and_directories_works() {
     let mount = Mount::new(&[]);
+    // The daemon counts what it did: of a call that a file system does not know, the kernel makes a success.
+    let served =
+        || ["fsync_requests", "fsyncdir_requests"].map(|name| mount.status()[name].as_u64().unwrap());
     let file = fs::File::create(mount.join("f")).unwrap();
     std::io::Write::write_all(&mut &file, b"durable").unwrap();
+    assert_eq!(served(), [0, 0]);
     file.sync_all().unwrap();
     file.sync_data().unwrap();
-    fs::File::open(mount.path()).unwrap().sync_all().unwrap();
+    assert_eq!(served(), [2, 0]);
+    fs::create_dir(mount.join("d")).unwrap();
+    for directory in [mount.path(), &mount.join("d")] {
+        fs::File::open(directory).unwrap().sync_all().unwrap();
+    }
+    assert_eq!(served(), [2, 2]);
 }
 
 #[test]
@@ -178,10 +203,8 @@ fn without_privileges_the_daemon_does_the_io() {
         return;
     }
     use std::os::unix::fs::PermissionsExt;
-    let open = fs::metadata("/dev/fuse").is_ok_and(|metadata| metadata.permissions().mode() & 0o006 == 0o006);
-    let restore = (!open).then(|| fs::metadata("/dev/fuse").map(|metadata| metadata.permissions()));
-    if !open && fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).is_err() {
-        can_run(false, "/dev/fuse is not open to users, and cannot be opened");
+    let fuse = open_fuse_to_users();
+    if !can_run(fuse.is_ok(), "/dev/fuse is not open to users, and cannot be opened") {
         return;
     }
     let mount = Mount::unmounted(&[]);
@@ -191,7 +214,6 @@ fn without_privileges_the_daemon_does_the_io() {
     fs::set_permissions(mount.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = place.path().join("mithril-fs");
     fs::copy(executable(), &program).unwrap();
-    const NOBODY: u32 = 65_534;
     std::os::unix::fs::chown(mount.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     let bytes = Weights::new(200_000, 6).bf16_file();
     let source = place.path().join("w.safetensors");
@@ -219,9 +241,7 @@ fn without_privileges_the_daemon_does_the_io() {
             .output()
             .unwrap()
     };
-    if let Some(Ok(permissions)) = restore {
-        fs::set_permissions("/dev/fuse", permissions).unwrap();
-    }
+    drop(fuse);
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     let status: serde_json::Value =

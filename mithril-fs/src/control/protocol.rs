@@ -217,6 +217,10 @@ pub struct Status {
     pub write_requests: u64,
     /// Bytes of those.
     pub write_bytes: u64,
+    /// `fsync` and `fdatasync` requests for files that the daemon served; they reach it in passthrough too.
+    pub fsync_requests: u64,
+    /// `fsync` requests for directories.
+    pub fsyncdir_requests: u64,
     /// Handles opened in passthrough since the mount.
     pub passthrough_opens: u64,
     /// Errors since the mount, latest last; bounded.

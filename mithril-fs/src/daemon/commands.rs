@@ -117,6 +117,8 @@ impl Backend for Daemon {
             read_bytes: load(&counters.read_bytes),
             write_requests: load(&counters.write_requests),
             write_bytes: load(&counters.write_bytes),
+            fsync_requests: load(&counters.fsync_requests),
+            fsyncdir_requests: load(&counters.fsyncdir_requests),
             passthrough_opens: load(&counters.passthrough_opens),
             errors: self.overlay.events.errors(),
             unseen: totals.unseen,

@@ -11,7 +11,7 @@ use rustix::io::Result;
 
 use super::handle::{DirHandle, DirPosition, HandleId};
 use super::node::NodeId;
-use super::{Overlay, STORE_DIR};
+use super::{Counters, Overlay, STORE_DIR};
 
 /// Bytes of entries that are taken from the lower directory at once.
 const LISTING_BYTES: usize = 32 << 10;
@@ -75,7 +75,9 @@ impl Overlay {
     pub(crate) fn sync_dir(&self, id: HandleId) -> Result<()> {
         let handle = self.handles.dir(id)?;
         let position = handle.position.lock().unwrap_or_else(PoisonError::into_inner);
-        rustix::fs::fsync(&position.fd)
+        rustix::fs::fsync(&position.fd)?;
+        Counters::add(&self.counters.fsyncdir_requests, 1);
+        Ok(())
     }
 
     /// The kernel is done with a directory.

@@ -89,7 +89,13 @@ impl Overlay {
     pub(crate) fn fsync(&self, id: HandleId, data_only: bool) -> Result<()> {
         let handle = self.handles.file(id)?;
         let file = handle.lower()?;
-        if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }
+        if data_only {
+            rustix::fs::fdatasync(file)?
+        } else {
+            rustix::fs::fsync(file)?
+        }
+        Counters::add(&self.counters.fsync_requests, 1);
+        Ok(())
     }
 
     /// Allocates, punches, zeroes, collapses or inserts, as the lower file system can.

@@ -54,6 +54,8 @@ pub(crate) struct Counters {
     pub(crate) read_bytes: AtomicU64,
     pub(crate) write_requests: AtomicU64,
     pub(crate) write_bytes: AtomicU64,
+    pub(crate) fsync_requests: AtomicU64,
+    pub(crate) fsyncdir_requests: AtomicU64,
     pub(crate) passthrough_opens: AtomicU64,
 }
 

@@ -22,6 +22,7 @@ fn killing_the_daemon_at_random_moments_loses_nothing() {
             assert!(fs::read(mount.join(name)).unwrap() == *bytes, "{name} differs before round {round}");
             assert_time_comes_back(&mount, name, *time);
         }
+        mount.run(&["verify", "."]);
         // Something new to pack, something to unpack, by a change and by command.
         for (index, weights) in weights.iter_mut().enumerate() {
             weights.step(1e-4);
@@ -245,6 +246,8 @@ fn damage_in_a_pack_is_an_error_and_is_named() {
         let verified = mount.command(&["verify", "."]);
         assert_eq!(verified.status.code(), Some(5));
         assert!(mithril_tests::mount::text(&verified).contains("unreadable: w"));
+        let status = mount.run(&["status", "."]);
+        assert!(status.lines().any(|line| line.starts_with("error: cannot read w")), "byte {at}: {status}");
         mount.unmount();
     }
     fs::write(&pack, &good).unwrap();

@@ -90,9 +90,9 @@ impl Overlay {
         let handle = self.handles.file(id)?;
         let file = handle.lower()?;
         if data_only {
-            rustix::fs::fdatasync(file)?
+            rustix::fs::fdatasync(file)?;
         } else {
-            rustix::fs::fsync(file)?
+            rustix::fs::fsync(file)?;
         }
         Counters::add(&self.counters.fsync_requests, 1);
         Ok(())

@@ -7,8 +7,7 @@
 //!           reference u8 (0 none, 1: name length varint, name, length varint, digest), chunks varint, chunk records,
 //!           lossy tensors varint, loss records
 //! record    place varint (among the different chunks of the manifest, in the order in which it first names them),
-//!           stored length varint, base u8 (0 none, 1: varint how many records before this one,
-//!           2: offset varint and length varint in the reference)
+//!           stored length varint, base u8 (0 none, 1: offset varint and length varint in the reference)
 //! loss      tensor varint, scheme u8, kind of bound u8 (0 absolute, 1 relative), bound f64, elements varint,
 //!           exact elements varint, largest error f64, sum of errors f64
 //! trailer   stored length of the footer u32, its plain length u32, BLAKE3 of the stored footer, "MITHRMCP"
@@ -62,8 +61,6 @@ pub struct ReferenceId {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Base {
     None,
-    /// An earlier record of the same file.
-    Record(usize),
     /// Bytes of the reference.
     Reference(ByteRange),
 }
@@ -179,7 +176,7 @@ impl Footer {
             }
         }
         put_varint(&mut raw, self.records.len() as u64);
-        for (index, record) in self.records.iter().enumerate() {
+        for record in &self.records {
             let place = places
                 .place_of
                 .get(&record.id)
@@ -188,12 +185,8 @@ impl Footer {
             put_varint(&mut raw, record.stored.len);
             match record.base {
                 Base::None => raw.push(0),
-                Base::Record(base) => {
-                    raw.push(1);
-                    put_varint(&mut raw, (index - base) as u64);
-                }
                 Base::Reference(range) => {
-                    raw.push(2);
+                    raw.push(1);
                     put_varint(&mut raw, range.offset);
                     put_varint(&mut raw, range.len);
                 }
@@ -252,7 +245,7 @@ impl Footer {
         let mut records: Vec<Record> = Vec::with_capacity(count);
         let mut seen = vec![false; count];
         let mut position = HEADER_BYTES as u64;
-        for index in 0..count {
+        for _ in 0..count {
             let place = usize::try_from(reader.varint()?).ok().filter(|&place| place < count);
             let place = place.ok_or_else(|| reader.corrupt("a record is of a chunk that there is not"))?;
             if std::mem::replace(&mut seen[place], true) {
@@ -266,7 +259,7 @@ impl Footer {
             let stored = ByteRange::new(position, len)
                 .ok_or_else(|| reader.corrupt("a chunk lies outside the file"))?;
             position = stored.end();
-            let base = decode_base(&mut reader, index, reference.as_ref())?;
+            let base = decode_base(&mut reader, reference.as_ref())?;
             records.push(Record { id, raw_len, stored, base });
         }
         let count = reader.count(LOSS_LEAST_BYTES)?;
@@ -286,15 +279,10 @@ impl Footer {
     }
 }
 
-fn decode_base(reader: &mut Reader<'_>, index: usize, reference: Option<&ReferenceId>) -> Result<Base> {
+fn decode_base(reader: &mut Reader<'_>, reference: Option<&ReferenceId>) -> Result<Base> {
     match reader.u8()? {
         0 => Ok(Base::None),
         1 => {
-            let back = usize::try_from(reader.varint()?).ok().filter(|&back| back > 0 && back <= index);
-            back.map(|back| Base::Record(index - back))
-                .ok_or_else(|| reader.corrupt("a chunk is based on one that does not come before it"))
-        }
-        2 => {
             let range = ByteRange::new(reader.varint()?, reader.varint()?);
             let fits = |range: &ByteRange| {
                 range.len <= CHUNK_MAX_BYTES as u64

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use mithril_engine::checkpoint::mcp::{self, McpFile, Summary};
 use mithril_engine::quantize::Report;
-use mithril_engine::source::Source;
 
 use super::arguments::CompressFlags;
-use super::bar::Bar;
 use super::failure::Failure;
 use super::files::{Output, files_below, is_standard};
 use super::input::{self, with_extension};
+use crate::cli::bar::Bar;
 use crate::cli::format::{bytes, ratio};
 
 pub(super) fn run(flags: &CompressFlags) -> Result<(), Failure> {
@@ -75,10 +74,10 @@ fn one(flags: &CompressFlags, from: &Path, to: &Path, base: Option<&Path>) -> Re
         _ => None,
     };
     let mut output = Output::create(to, flags.force)?;
-    let bar = Bar::new(source.size());
+    let bar = Bar::new();
     let how = mcp::Compression { config: flags.codec.config(), lossy: flags.lossy.lossy() };
     let summary = input::on_threads(flags.codec.threads, || {
-        let mut show = |now: mcp::Progress| bar.show(now.done_bytes, now.stored_bytes);
+        let mut show = |now: mcp::Progress| bar.show(now.done_bytes, now.total_bytes, now.stored_bytes);
         mcp::compress(&source, reference.as_ref(), &how, &mut output, &mut show)
     })?
     .map_err(|error| Failure::of(from, &error))?;

@@ -9,10 +9,10 @@ use mithril_engine::checkpoint::mcp::{McpFile, Piece};
 use mithril_engine::source::Source;
 
 use super::arguments::DecompressFlags;
-use super::bar::Bar;
 use super::failure::Failure;
 use super::files::{Output, files_below, is_standard};
 use super::input::{self, without_extension};
+use crate::cli::bar::Bar;
 
 pub(super) fn run(flags: &DecompressFlags) -> Result<(), Failure> {
     if flags.recursive {
@@ -33,7 +33,7 @@ fn one(flags: &DecompressFlags, from: &Path, to: &Path, base: Option<&Path>) -> 
     let file = input::open_compressed(from, base)?;
     let like = if is_standard(from) { None } else { fs::File::open(from).ok() };
     let mut output = Output::create(to, flags.force)?;
-    let bar = Bar::new(file.size());
+    let bar = Bar::new();
     input::on_threads(flags.threads, || copy(&file, &mut output, &bar))?
         .map_err(|error| Failure::of(from, &error))?;
     output.finish(like.as_ref())
@@ -53,7 +53,7 @@ fn copy(file: &McpFile, output: &mut Output, bar: &Bar) -> Result<(), Error> {
                 skip(output, len, done).map_err(failed)?;
             }
         }
-        bar.show(done, file.compressed_bytes());
+        bar.show(done, file.size(), file.compressed_bytes());
         Ok(())
     })
 }

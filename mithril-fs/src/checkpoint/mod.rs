@@ -1,7 +1,6 @@
 //! The command line of `mithril-checkpoint`: files to compressed checkpoints and back, without a mount.
 
 pub mod arguments;
-mod bar;
 mod bench;
 mod compress;
 mod decompress;

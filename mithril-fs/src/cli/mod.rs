@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod background;
+pub(crate) mod bar;
 pub mod format;
 mod mount;
 mod query;

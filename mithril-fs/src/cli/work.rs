@@ -1,14 +1,12 @@
 //! Commands that do something: umount, sync, pack, unpack, verify, gc.
 
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-
 use super::Outcome;
 use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
+use super::bar::Bar;
 use super::format::{bytes, ratio};
 use super::query::{say_unseen, unexpected};
 use super::target::{self, Target};
@@ -27,39 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Files that are named in a message; of more only the number is said.
 const NAMED_FILES: usize = 10;
 
-/// A bar on a terminal, nothing elsewhere.
-struct Bar(Option<ProgressBar>);
-
-impl Bar {
-    fn new() -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {msg} {eta}");
-        let bar = ProgressBar::new(0);
-        Self(Some(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))))
-    }
-
-    fn show(&self, now: &Progress) {
-        if let Some(bar) = &self.0 {
-            bar.set_length(now.total_bytes);
-            bar.set_position(now.done_bytes);
-            bar.set_message(ratio(now.done_bytes, now.stored_bytes));
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
+/// Shows how far a command is.
+fn show(bar: &Bar, now: &Progress) {
+    bar.show(now.done_bytes, now.total_bytes, now.stored_bytes);
 }
 
 fn ask(mount: &OurMount, request: &Request) -> Result<Answer, CommandError> {
     let bar = Bar::new();
-    client::ask(mount, request, &mut |now| bar.show(now))
+    client::ask(mount, request, &mut |now| show(&bar, now))
 }
 
 pub(super) fn umount(flags: &UmountFlags) -> Outcome {
@@ -180,7 +153,7 @@ pub(super) fn verify(flags: &VerifyFlags) -> Outcome {
         Target::Unmounted { directory, .. } => {
             let bar = Bar::new();
             verifying::verify(&open(&directory)?.directory(), flags.repair_index, &mut |now| {
-                bar.show(&now);
+                show(&bar, &now);
                 ControlFlow::Continue(())
             })?
         }

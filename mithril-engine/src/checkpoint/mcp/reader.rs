@@ -15,7 +15,6 @@ use crate::format::mcp::{
     self, Base, Footer, HEADER_BYTES, Loss, Record, ReferenceId, TRAILER_BYTES, Trailer,
 };
 use crate::range::ByteRange;
-use crate::settings::MAX_DELTA_DEPTH;
 use crate::source::Source;
 use crate::tensor::{Element, Layout};
 
@@ -232,17 +231,9 @@ impl McpFile {
     }
 
     fn decode(&self, record: usize, scratch: &mut Scratch) -> Result<Vec<u8>> {
-        self.decode_within(record, scratch, u32::from(MAX_DELTA_DEPTH))
-    }
-
-    fn decode_within(&self, record: usize, scratch: &mut Scratch, depth: u32) -> Result<Vec<u8>> {
         let Record { id, raw_len, stored, base } = self.footer.records[record];
         let base = match base {
             Base::None => None,
-            Base::Record(_) if depth == 0 => {
-                return Err(Error::corrupt(WHAT, "a chain of bases is too long"));
-            }
-            Base::Record(base) => Some(self.decode_within(base, scratch, depth - 1)?),
             Base::Reference(range) => Some(self.read_reference(range)?),
         };
         let mut encoded = vec![0; usize::try_from(stored.len).map_err(|_| Error::corrupt(WHAT, "too long"))?];

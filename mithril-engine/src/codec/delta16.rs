@@ -129,10 +129,12 @@ pub(super) fn decode(mut body: &[u8], base: &[u8], scratch: &mut Scratch, out: &
         let target = if sparse { &mut packed[..coded] } else { &mut zigzags[..coded] };
         from_symbols(symbols, u16::from(sparse), target);
         put_escapes_back(symbols, escapes, u16::from(sparse), &mut scratch.escapes, target)?;
+        let (base, out) = (&base[start..end], &mut out[start..end]);
         if sparse {
-            bitmap::unpack16(marks, packed, coded, 0, zigzags)?;
+            bitmap::add_marked16(marks, packed, coded, (base, ordered), zigzags, out)?;
+        } else {
+            numeric::add_differences16(zigzags, base, ordered, out);
         }
-        numeric::add_differences16(zigzags, &base[start..end], ordered, &mut out[start..end]);
     }
     let tail = &mut out[whole..];
     tail.copy_from_slice(take(&mut body, tail.len())?);

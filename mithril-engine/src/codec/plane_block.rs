@@ -139,6 +139,20 @@ fn encode_sparse(
     encode_level(&packed[..count], deeper, huffman, out);
 }
 
+/// Decodes one plane block from the front of `body`, into `buffer` unless it is there as it is.
+pub(super) fn decode_in_place<'b, 'a: 'b>(
+    body: &mut &'a [u8],
+    buffer: &'b mut [u8],
+    scratch: &mut BlockScratch,
+) -> Decoded<&'b [u8]> {
+    if body.first() == Some(&kind::RAW) {
+        take_u8(body)?;
+        return take(body, buffer.len());
+    }
+    decode(body, buffer, scratch)?;
+    Ok(buffer)
+}
+
 /// Decodes one plane block from the front of `body`.
 pub(super) fn decode(body: &mut &[u8], plane: &mut [u8], scratch: &mut BlockScratch) -> Decoded<()> {
     decode_level(body, plane, &mut scratch.levels, &mut scratch.huffman)

@@ -61,7 +61,7 @@ macro_rules! width {
         }
 
         mod $join {
-            use super::{BLOCK_ELEMENTS, multiversion};
+            use super::multiversion;
             use crate::codec::numeric::$module as number;
 
             #[inline(always)]
@@ -93,9 +93,8 @@ macro_rules! width {
             }
 
             /// Joins planes to elements and undoes the transform.
-            pub(super) fn run(code: u8, planes: &[u8], base: &[u8], out: &mut [u8]) {
-                let mut parts = planes.chunks_exact(BLOCK_ELEMENTS);
-                $(let $plane = parts.next().unwrap_or_default();)*
+            pub(super) fn run(code: u8, planes: &[&[u8]; 8], base: &[u8], out: &mut [u8]) {
+                $(let $plane = planes[$byte];)*
                 match code {
                     1 => rotate($($plane,)* base, out),
                     2 => ordered($($plane,)* base, out),
@@ -170,22 +169,24 @@ pub(super) fn decode(
         (true, Some(base)) if base.len() == out.len() => base,
         (true, _) => return Err(DecodeError::WrongBase),
     };
-    prepare(&mut scratch.planes, width);
+    let Scratch { planes: buffer, blocks, .. } = scratch;
+    prepare(buffer, width);
     let whole = out.len() - out.len() % width;
     let block_bytes = BLOCK_ELEMENTS * width;
     for start in (0..whole).step_by(block_bytes) {
         let end = (start + block_bytes).min(whole);
         let count = (end - start) / width;
-        for plane in scratch.planes.chunks_exact_mut(BLOCK_ELEMENTS).take(width) {
-            plane_block::decode(&mut body, &mut plane[..count], &mut scratch.blocks)?;
+        let mut planes = [&[][..]; 8];
+        for (plane, buffer) in planes.iter_mut().zip(buffer.chunks_exact_mut(BLOCK_ELEMENTS)).take(width) {
+            *plane = plane_block::decode_in_place(&mut body, &mut buffer[..count], blocks)?;
         }
         let base = if base.is_empty() { base } else { &base[start..end] };
-        let (planes, block) = (&scratch.planes[..], &mut out[start..end]);
+        let block = &mut out[start..end];
         match width {
-            1 => join1::run(code, planes, base, block),
-            2 => join2::run(code, planes, base, block),
-            4 => join4::run(code, planes, base, block),
-            _ => join8::run(code, planes, base, block),
+            1 => join1::run(code, &planes, base, block),
+            2 => join2::run(code, &planes, base, block),
+            4 => join4::run(code, &planes, base, block),
+            _ => join8::run(code, &planes, base, block),
         }
     }
     let tail = &mut out[whole..];

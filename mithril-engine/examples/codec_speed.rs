@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use mithril_engine::codec::{self, Against, Options, Scratch};
+use mithril_engine::codec::{self, Against, Input, Options, Scratch};
 use mithril_engine::settings::CHUNK_TARGET_BYTES;
 use mithril_engine::tensor::Element;
 use safetensors::{Dtype, SafeTensors};
@@ -46,7 +46,12 @@ fn main() {
         let mut encoded = Vec::new();
         for &(piece, element, old) in &pieces {
             let mut out = Vec::with_capacity(piece.len() + 16);
-            let against = codec::encode(piece, element, old, Options::default(), &mut scratch, &mut out);
+            let against = codec::encode(
+                &Input::new(piece, element).against(old),
+                Options::default(),
+                &mut scratch,
+                &mut out,
+            );
             encoded.push((out, against));
         }
         encode_best = encode_best.min(started.elapsed().as_secs_f64());

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use mithril_engine::codec::{self, Against, Isa, Options, Scratch};
+use mithril_engine::codec::{self, Against, Input, Isa, Options, Scratch};
 use mithril_engine::settings::CHUNK_TARGET_BYTES;
 use mithril_engine::tensor::Element;
 use safetensors::{Dtype, SafeTensors};
@@ -76,7 +76,12 @@ fn measure(isa: Isa, context16: bool, pieces: &[(&[u8], &[u8], Element)]) {
                 codec::encode_context16(piece, element, old, &mut scratch, &mut out);
                 Against::Base
             } else {
-                codec::encode(piece, element, Some(old), Options::default(), &mut scratch, &mut out)
+                codec::encode(
+                    &Input::new(piece, element).against(Some(old)),
+                    Options::default(),
+                    &mut scratch,
+                    &mut out,
+                )
             };
             encode_seconds += started.elapsed().as_secs_f64();
             stored += out.len();

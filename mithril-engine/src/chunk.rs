@@ -1,8 +1,9 @@
 //! Where a file is cut: along its tensors, so that the same tensor of the next file is cut alike.
 
+use crate::codec::Grid;
 use crate::range::ByteRange;
 use crate::settings::{CHUNK_TARGET_BYTES, TENSOR_MIN_BYTES};
-use crate::tensor::{Element, Layout};
+use crate::tensor::{Element, Layout, Tensor};
 
 /// What a piece of a file belongs to: pieces of two files with equal keys are each other's likeliest bases.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -32,6 +33,20 @@ pub struct Piece {
     pub element: Element,
     /// What it belongs to.
     pub key: PieceKey,
+}
+
+impl Piece {
+    /// How its elements lie in their tensor, if that is a matrix or a stack of matrices.
+    pub fn grid(&self, tensors: &[Tensor]) -> Option<Grid> {
+        let PieceKey::Tensor { index, offset } = self.key else { return None };
+        let tensor = tensors.get(index)?;
+        let [_, .., columns] = tensor.shape[..] else { return None };
+        let width = self.element.width();
+        Some(Grid {
+            columns: usize::try_from(columns).ok()?,
+            first: usize::try_from(offset / width as u64).ok()?,
+        })
+    }
 }
 
 /// Cuts a file of `file_len` bytes. The pieces cover it without overlap, in order.

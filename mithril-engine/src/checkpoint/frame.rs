@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 
-use crate::codec::{self, Against, Options, Scratch};
+use crate::codec::{self, Against, Input, Options, Scratch};
 use crate::error::{Error, Result};
 use crate::format::bytes::{Reader, put_varint};
 use crate::settings::CHUNK_TARGET_BYTES;
@@ -47,7 +47,8 @@ pub(super) fn encode(raw: &[u8], element: Element, previous: Option<&[u8]>, opti
         .map_init(Scratch::default, |scratch, (index, piece)| {
             let base = previous.and_then(|previous| previous.chunks(CHUNK_TARGET_BYTES).nth(index));
             let mut out = Vec::with_capacity(piece.len() / 2 + EXPANSION_MAX_BYTES);
-            let against = codec::encode(piece, element, base, options, scratch, &mut out);
+            let against =
+                codec::encode(&Input::new(piece, element).against(base), options, scratch, &mut out);
             (against, out)
         })
         .collect();

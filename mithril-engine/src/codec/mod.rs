@@ -16,11 +16,12 @@
 //! ```
 
 mod bitmap;
+mod choice;
 mod context16;
 mod delta16;
 mod dispatch;
+mod encode;
 mod entropy;
-mod estimate;
 mod float;
 mod numeric;
 mod options;
@@ -31,11 +32,10 @@ mod scaled;
 mod zstd_frame;
 
 pub use dispatch::{Isa, isa, limit_isa};
+pub use encode::{Input, encode, encode_context16, encode_quantized};
+pub use float::Grid;
 pub use options::{Level, Options};
 
-use crate::quantize::Quantized;
-use crate::tensor::Element;
-use numeric::Transform;
 use zstd_frame::ZstdScratch;
 
 /// Elements that are transformed at a time: their planes stay in the second-level cache, and a plane is the most
@@ -123,6 +123,8 @@ pub enum Against {
     Nothing,
     /// The chunk is a delta: decoding needs the same base again.
     Base,
+    /// The second moments take the place of the base: decoding needs them.
+    Moments,
 }
 
 /// Why bytes cannot be decoded.
@@ -141,168 +143,6 @@ pub enum DecodeError {
 }
 
 type Decoded<T> = Result<T, DecodeError>;
-
-/// How an element type is taken apart: the width of what is transformed, and whether it has a sign to rotate.
-fn number_of(element: Element) -> Option<(usize, bool)> {
-    match element {
-        Element::F16 | Element::Bf16 => Some((2, true)),
-        Element::F32 | Element::Complex64 => Some((4, true)),
-        Element::F64 | Element::Complex128 => Some((8, true)),
-        Element::I16 | Element::U16 => Some((2, false)),
-        Element::I32 | Element::U32 => Some((4, false)),
-        Element::I64 | Element::U64 => Some((8, false)),
-        Element::I8
-        | Element::U8
-        | Element::F8E4M3
-        | Element::F8E5M2
-        | Element::F8E4M3Fnuz
-        | Element::F8E5M2Fnuz
-        | Element::F8E8M0 => Some((1, false)),
-        Element::Bytes | Element::Bool => None,
-    }
-}
-
-/// Encodes `raw`, appending to `out`.
-///
-/// `element` says what the bytes are (a trailing part of an element is allowed); `base`, if there is one, is a
-/// chunk that is expected to be similar. Deltas of numbers need a base of the same length; one of
-/// another length is only of use to [`Element::Bytes`]. The base is used only where that is smaller, judged on
-/// a sample. The result is never longer than `raw.len() + 16`.
-pub fn encode(
-    raw: &[u8],
-    element: Element,
-    base: Option<&[u8]>,
-    options: Options,
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) -> Against {
-    let start = out.len();
-    if base == Some(raw) {
-        out.push(tag::SAME);
-        return Against::Base;
-    }
-    let against = match number_of(element).filter(|_| options.planes) {
-        Some((width, signed)) => {
-            let base = base.filter(|base| base.len() == raw.len());
-            encode_numbers(raw, width, signed, base, scratch, out)
-        }
-        None => {
-            out.push(tag::ZSTD);
-            let fits = scratch.zstd.compress(raw, base, options.level.zstd(), out);
-            if !fits {
-                out.truncate(start);
-            }
-            if base.is_some() && fits { Against::Base } else { Against::Nothing }
-        }
-    };
-    if out.len() == start || out.len() - start > raw.len() {
-        out.truncate(start);
-        out.push(tag::RAW);
-        out.extend_from_slice(raw);
-        return Against::Nothing;
-    }
-    against
-}
-
-/// Encodes what was quantized, appending to `out`: what [`decode`] gives are its bytes. The result is never longer than
-/// these and 16 more.
-pub fn encode_quantized(quantized: &Quantized, element: Element, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let start = out.len();
-    match &quantized.codes {
-        Some(codes) => {
-            out.push(tag::SCALED);
-            scaled::encode(codes, element, &quantized.bytes, scratch, out);
-        }
-        None => {
-            encode(&quantized.bytes, element, None, Options::default(), scratch, out);
-        }
-    }
-    if out.len() - start > quantized.bytes.len() {
-        out.truncate(start);
-        out.push(tag::RAW);
-        out.extend_from_slice(&quantized.bytes);
-    }
-}
-
-fn encode_numbers(
-    raw: &[u8],
-    width: usize,
-    signed: bool,
-    base: Option<&[u8]>,
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) -> Against {
-    let choice = estimate::choose(raw, width, signed, base);
-    match (choice, base) {
-        (estimate::Choice::Delta16 { sparse }, Some(base)) => {
-            out.push(tag::DELTA16);
-            delta16::encode(raw, base, signed, sparse, scratch, out);
-            Against::Base
-        }
-        (estimate::Choice::DeltaPlanes, Some(base)) => {
-            out.push(tag::PLANES);
-            let transform = if signed { Transform::OrderedDifference } else { Transform::Difference };
-            planes::encode(raw, width, transform, Some(base), scratch, out);
-            Against::Base
-        }
-        _ => {
-            let transform = if signed { Transform::RotateSign } else { Transform::None };
-            out.push(tag::PLANES);
-            planes::encode(raw, width, transform, None, scratch, out);
-            Against::Nothing
-        }
-    }
-}
-
-/// Encodes floating-point numbers by themselves, appending to `out`; `None` and nothing for other elements.
-///
-/// `grid` says how the chunk lies in its tensor. `moments` are the second moments of the same elements, of the same
-/// type: where they help to predict the chunk, they are its base. The result is never longer than `raw.len() + 1`.
-#[cfg_attr(not(test), expect(dead_code, reason = "no level chooses it yet"))]
-fn encode_float(
-    raw: &[u8],
-    element: Element,
-    grid: Option<float::Grid>,
-    moments: Option<&[u8]>,
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) -> Option<Against> {
-    let kind = float::Kind::of(element)?;
-    let start = out.len();
-    out.push(tag::FLOAT);
-    let predicted = float::encode(raw, kind, grid, moments, scratch, out);
-    if out.len() - start > raw.len() {
-        out.truncate(start);
-        out.push(tag::RAW);
-        out.extend_from_slice(raw);
-        return Some(Against::Nothing);
-    }
-    Some(if predicted { Against::Base } else { Against::Nothing })
-}
-
-/// Encodes 16-bit numbers against a base of the same length by the format context16, whatever [`encode`] would choose:
-/// for comparisons. `false`, and nothing is appended, if they are none. The result is never longer than `raw.len() + 16`
-/// for a chunk.
-pub fn encode_context16(
-    raw: &[u8],
-    element: Element,
-    base: &[u8],
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) -> bool {
-    let kind = match element {
-        Element::Bf16 => context16::Kind::Bf16,
-        Element::F16 => context16::Kind::F16,
-        Element::I16 | Element::U16 => context16::Kind::Integer,
-        _ => return false,
-    };
-    if raw.len() != base.len() {
-        return false;
-    }
-    out.push(tag::CONTEXT16);
-    context16::encode(raw, base, kind, scratch, out);
-    true
-}
 
 /// Decodes a chunk of exactly `out.len()` bytes.
 ///

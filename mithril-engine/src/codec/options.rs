@@ -6,12 +6,13 @@ use std::str::FromStr;
 /// How much time the encoder spends for its ratio. Every level writes formats that every machine reads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 pub enum Level {
-    /// The least time.
+    /// The least time: formats that are fast on every processor.
     Fast,
-    /// What the file system uses: close to the best ratio at close to the speed of memory.
+    /// What the file system uses: vector rANS for floats where the processor has AVX2 or more, changes coded in context
+    /// where it has AVX-512, and the fast formats elsewhere.
     #[default]
     Default,
-    /// Up to some ten times the time of the default, wherever that gains anything.
+    /// Every format that may be shorter is tried on every processor, and the shortest kept.
     Max,
 }
 

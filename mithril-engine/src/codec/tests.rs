@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::tensor::Element;
 
 /// A small generator of repeatable numbers (xorshift64*).
 pub(super) struct Random(pub(super) u64);
@@ -41,7 +42,8 @@ fn moved(weights: &[u8], share: f64, seed: u64) -> Vec<u8> {
 fn roundtrip(raw: &[u8], element: Element, base: Option<&[u8]>) -> usize {
     let mut scratch = Scratch::default();
     let mut encoded = Vec::new();
-    let against = encode(raw, element, base, Options::default(), &mut scratch, &mut encoded);
+    let input = Input::new(raw, element).against(base);
+    let against = encode(&input, Options::default(), &mut scratch, &mut encoded);
     assert!(encoded.len() <= raw.len() + 16);
     let base = base.filter(|_| against == Against::Base);
     let mut out = vec![0xaa; raw.len()];
@@ -112,25 +114,35 @@ fn weights_shrink_as_they_should() {
     assert_eq!(frozen, 1);
 }
 
+/// What a level makes of a chunk by itself, which comes back.
+fn at_level(level: Level, raw: &[u8], element: Element) -> (Format, usize) {
+    let (mut scratch, mut encoded) = (Scratch::default(), Vec::new());
+    let options = Options { level, ..Options::default() };
+    assert_eq!(encode(&Input::new(raw, element), options, &mut scratch, &mut encoded), Against::Nothing);
+    let mut out = vec![0; raw.len()];
+    decode(&encoded, None, &mut scratch, &mut out).unwrap();
+    assert!(out == raw);
+    (Format::of(&encoded).unwrap(), encoded.len())
+}
+
 #[test]
-fn floats_by_themselves_are_smaller_than_as_planes() {
-    let mut scratch = Scratch::default();
+fn the_level_chooses_the_formats() {
     let weights = bf16_weights(500_000, 11);
-    for element in [Element::Bf16, Element::F16, Element::F32] {
-        let mut encoded = Vec::new();
-        let against = encode_float(&weights, element, None, None, &mut scratch, &mut encoded);
-        assert_eq!(against, Some(Against::Nothing));
-        assert!(encoded.len() <= weights.len() + 1);
-        if element == Element::Bf16 {
-            assert!(encoded.len() < roundtrip(&weights, element, None));
-        }
-        let mut out = vec![0; weights.len()];
-        decode(&encoded, None, &mut scratch, &mut out).unwrap();
-        assert!(out == weights);
+    let (fast, fast_len) = at_level(Level::Fast, &weights, Element::Bf16);
+    let (max, max_len) = at_level(Level::Max, &weights, Element::Bf16);
+    assert_eq!((fast, max), (Format::Planes, Format::Float));
+    assert!(max_len < fast_len, "{max_len} {fast_len}");
+    let default = if isa() >= Isa::Avx2 { (max, max_len) } else { (fast, fast_len) };
+    assert_eq!(at_level(Level::Default, &weights, Element::Bf16), default);
+    // Angles as for positions: few values, one after the other, of which a coder of exponents alone makes nothing.
+    let angles: Vec<f64> = (0..100_000u32).map(|i| f64::from(i / 64 % 16).sin()).collect();
+    for (raw, element) in [
+        (angles.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(), Element::F64),
+        (angles.iter().flat_map(|x| half::f16::from_f64(*x).to_le_bytes()).collect(), Element::F16),
+    ] {
+        let [(_, fast), (_, default), (_, max)] = Level::ALL.map(|level| at_level(level, &raw, element));
+        assert!(fast * 2 < raw.len() && default <= fast && max <= default, "{fast} {default} {max}");
     }
-    let mut nothing = Vec::new();
-    assert_eq!(encode_float(&weights, Element::I32, None, None, &mut scratch, &mut nothing), None);
-    assert!(nothing.is_empty());
 }
 
 #[test]
@@ -143,8 +155,9 @@ fn moments_are_a_base() {
     let first: Vec<u8> =
         sizes.iter().flat_map(|size| (size * random.normal() as f32).to_le_bytes()).collect();
     let (mut scratch, mut encoded) = (Scratch::default(), Vec::new());
-    let against = encode_float(&first, Element::F32, None, Some(&second), &mut scratch, &mut encoded);
-    assert_eq!(against, Some(Against::Base));
+    let input = Input { moments: Some(&second), ..Input::new(&first, Element::F32) };
+    let options = Options { level: Level::Max, ..Options::default() };
+    assert_eq!(encode(&input, options, &mut scratch, &mut encoded), Against::Moments);
     let mut out = vec![0; first.len()];
     decode(&encoded, Some(&second), &mut scratch, &mut out).unwrap();
     assert!(out == first);
@@ -156,9 +169,7 @@ fn a_base_that_does_not_help_is_not_used() {
     let (weights, other) = (bf16_weights(100_000, 1), bf16_weights(100_000, 2));
     let mut encoded = Vec::new();
     let against = encode(
-        &weights,
-        Element::Bf16,
-        Some(&other),
+        &Input::new(&weights, Element::Bf16).against(Some(&other)),
         Options::default(),
         &mut Scratch::default(),
         &mut encoded,
@@ -172,7 +183,12 @@ fn a_delta_without_its_base_is_an_error() {
     let (mut scratch, mut encoded) = (Scratch::default(), Vec::new());
     let raw = moved(&weights, 0.1, 2);
     assert_eq!(
-        encode(&raw, Element::Bf16, Some(&weights), Options::default(), &mut scratch, &mut encoded),
+        encode(
+            &Input::new(&raw, Element::Bf16).against(Some(&weights)),
+            Options::default(),
+            &mut scratch,
+            &mut encoded
+        ),
         Against::Base
     );
     let mut out = vec![0; raw.len()];
@@ -194,7 +210,8 @@ fn every_truncation_and_every_extension_is_an_error() {
         (text, Element::Bytes, Some(&weights[..])),
     ] {
         let mut encoded = Vec::new();
-        let against = encode(&raw, element, base, Options::default(), &mut scratch, &mut encoded);
+        let against =
+            encode(&Input::new(&raw, element).against(base), Options::default(), &mut scratch, &mut encoded);
         let base = base.filter(|_| against == Against::Base);
         let mut out = vec![0; raw.len()];
         for len in 0..encoded.len() {
@@ -214,7 +231,7 @@ fn damage_never_panics() {
         [(Element::Bf16, None), (Element::Bf16, Some(&weights[..])), (Element::F32, Some(&weights[..]))]
     {
         let mut encoded = Vec::new();
-        encode(&raw, element, base, Options::default(), &mut scratch, &mut encoded);
+        encode(&Input::new(&raw, element).against(base), Options::default(), &mut scratch, &mut encoded);
         let mut out = vec![0; raw.len()];
         for _ in 0..3000 {
             let mut damaged = encoded.clone();

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::bases::Bases;
 use crate::chunk::{self, Piece};
-use crate::codec::{self, Against, Options, Scratch};
+use crate::codec::{self, Against, Input, Options, Scratch};
 use crate::error::{Error, Result};
 use crate::format::manifest::{self, Extent, Manifest};
 use crate::id::{ChunkId, ManifestId};
@@ -344,7 +344,18 @@ impl Job<'_> {
             });
         let mut bytes = Vec::with_capacity(raw.len() / 2);
         let with = base_id.is_some().then_some(base.as_slice());
-        let against = codec::encode(raw, piece.element, with, Options::default(), scratch, &mut bytes);
+        let against = codec::encode(
+            &Input {
+                raw,
+                element: piece.element,
+                grid: piece.grid(&self.layout.tensors),
+                moments: None,
+                base: with,
+            },
+            Options::default(),
+            scratch,
+            &mut bytes,
+        );
         let base_id = base_id.filter(|_| against == Against::Base);
         check.resize(len as usize, 0);
         let with = base_id.is_some().then_some(base.as_slice());

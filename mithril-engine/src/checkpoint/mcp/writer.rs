@@ -10,7 +10,7 @@ use super::matching::Matching;
 use super::reference::Reference;
 use crate::checkpoint::CompressionConfig;
 use crate::chunk::Piece;
-use crate::codec::{self, Against, Scratch};
+use crate::codec::{self, Against, Input, Scratch};
 use crate::error::{Error, Result};
 use crate::file;
 use crate::format::manifest::{Extent, Manifest};
@@ -152,7 +152,18 @@ impl Job<'_> {
                 let range = self.read_base(piece, base)?;
                 let with = range.is_some().then_some(base.as_slice());
                 let options = self.how.config.options();
-                let against = codec::encode(&raw, piece.element, with, options, scratch, &mut bytes);
+                let against = codec::encode(
+                    &Input {
+                        raw: &raw,
+                        element: piece.element,
+                        grid: piece.grid(&self.layout.tensors),
+                        moments: None,
+                        base: with,
+                    },
+                    options,
+                    scratch,
+                    &mut bytes,
+                );
                 range.filter(|_| against == Against::Base)
             }
         };

@@ -24,7 +24,7 @@ mod split;
 mod survey;
 mod zeros;
 
-pub(super) use predict::Grid;
+pub use predict::Grid;
 
 use super::dispatch::{Isa, isa};
 use super::{BLOCK_ELEMENTS, DecodeError, Decoded, Scratch, take, take_u8};

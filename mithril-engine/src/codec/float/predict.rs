@@ -16,11 +16,11 @@ use super::{FLAG_GRID, FLAG_MOMENTS, Kind, TILE, split};
 
 /// How the elements of a chunk lie in their tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::codec) struct Grid {
+pub struct Grid {
     /// Elements of a row.
-    pub(in crate::codec) columns: usize,
+    pub columns: usize,
     /// The index of the chunk's first element in its tensor, or in its row.
-    pub(in crate::codec) first: usize,
+    pub first: usize,
 }
 
 /// Buffers that are kept between calls.

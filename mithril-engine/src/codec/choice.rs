@@ -1,5 +1,6 @@
 //! Alone or against the base, and how: judged on a sample by the entropy of what would be coded.
 
+use super::encode::Number;
 use super::entropy::{self, Histogram};
 use super::numeric::{w1, w2, w4, w8};
 
@@ -13,18 +14,34 @@ const SPARSE_SHARE: f64 = 0.4;
 /// A base must gain this much: it costs a decoding at every read.
 const GAIN: f64 = 0.98;
 
-/// How a chunk of numbers is coded.
+/// Where the estimates of both ways lie within this share of each other, only encoding tells which is shorter.
+const CLOSE: f64 = 0.9;
+
+/// Slices and their elements for [`planes_bytes`]: rougher, for a question that is asked of every chunk.
+const FEW_SLICES: usize = 16;
+const FEW_ELEMENTS: usize = 256;
+
+/// How a chunk of numbers is coded against its base.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Delta {
+    /// As 16-bit differences, most of which are small; whether most are none at all.
+    Small16 {
+        /// With a bitmap of the changed.
+        sparse: bool,
+    },
+    /// As byte planes of differences.
+    Planes,
+}
+
+/// What a sample says about a chunk that has a base.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Choice {
     /// By itself.
     Alone,
-    /// As 16-bit differences, with or without a bitmap of the changed.
-    Delta16 {
-        /// With the bitmap.
-        sparse: bool,
-    },
-    /// As byte planes of differences.
-    DeltaPlanes,
+    /// Against the base.
+    Delta(Delta),
+    /// Against the base, or by itself if that is shorter.
+    Either(Delta),
 }
 
 /// What a sample says.
@@ -53,52 +70,85 @@ impl Sample {
 }
 
 /// Chooses for `raw`; `base` has its length.
-pub(super) fn choose(raw: &[u8], width: usize, signed: bool, base: Option<&[u8]>) -> Choice {
-    let Some(base) = base else { return Choice::Alone };
-    let (alone, delta) = match (width, signed) {
-        (1, _) => sample(raw, base, |x: &[u8; 1], b| {
+pub(super) fn choose(raw: &[u8], number: Number, base: &[u8]) -> Choice {
+    let (alone, delta) = match number.width {
+        1 => sample(raw, base, |x: &[u8; 1], b| {
             (w1::load(x).to_le_bytes(), w1::forward::<3>(w1::load(x), w1::load(b)).to_le_bytes())
         }),
-        (2, true) => sample(raw, base, |x: &[u8; 2], b| {
+        2 if number.signed => sample(raw, base, |x: &[u8; 2], b| {
             (
                 w2::load(x).rotate_left(1).to_le_bytes(),
                 w2::forward::<2>(w2::load(x), w2::load(b)).to_le_bytes(),
             )
         }),
-        (2, false) => {
+        2 => {
             sample(raw, base, |x: &[u8; 2], b| (*x, w2::forward::<3>(w2::load(x), w2::load(b)).to_le_bytes()))
         }
-        (4, true) => sample(raw, base, |x: &[u8; 4], b| {
+        4 if number.signed => sample(raw, base, |x: &[u8; 4], b| {
             (
                 w4::load(x).rotate_left(1).to_le_bytes(),
                 w4::forward::<2>(w4::load(x), w4::load(b)).to_le_bytes(),
             )
         }),
-        (4, false) => {
+        4 => {
             sample(raw, base, |x: &[u8; 4], b| (*x, w4::forward::<3>(w4::load(x), w4::load(b)).to_le_bytes()))
         }
-        (_, true) => sample(raw, base, |x: &[u8; 8], b| {
+        _ if number.signed => sample(raw, base, |x: &[u8; 8], b| {
             (
                 w8::load(x).rotate_left(1).to_le_bytes(),
                 w8::forward::<2>(w8::load(x), w8::load(b)).to_le_bytes(),
             )
         }),
-        (_, false) => {
+        _ => {
             sample(raw, base, |x: &[u8; 8], b| (*x, w8::forward::<3>(w8::load(x), w8::load(b)).to_le_bytes()))
         }
     };
-    if delta.bits() >= alone.bits() * GAIN {
+    let (alone_bits, delta_bits) = (alone.bits(), delta.bits());
+    if delta_bits >= alone_bits * GAIN {
         return Choice::Alone;
-    }
-    if width != 2 {
-        return Choice::DeltaPlanes;
     }
     // Large differences are escapes of two bytes each, beside their symbol: planes are better at many of them.
     let large = delta.elements - delta.planes[1][0] as usize;
-    if large * 8 > delta.elements {
-        return Choice::DeltaPlanes;
+    let kind = if number.width == 2 && large * 8 <= delta.elements {
+        Delta::Small16 { sparse: delta.zeros as f64 >= delta.elements as f64 * SPARSE_SHARE }
+    } else {
+        Delta::Planes
+    };
+    if delta_bits >= alone_bits * CLOSE { Choice::Either(kind) } else { Choice::Delta(kind) }
+}
+
+/// What `raw` takes by itself as byte planes, by the entropy of a few of its elements; too little rather than too much,
+/// since few elements show few values.
+pub(super) fn planes_bytes(raw: &[u8], number: Number) -> usize {
+    let bits = match number.width {
+        1 => plane_bits::<1>(raw, |x| *x),
+        2 if number.signed => plane_bits(raw, |x| w2::load(x).rotate_left(1).to_le_bytes()),
+        2 => plane_bits::<2>(raw, |x| *x),
+        4 if number.signed => plane_bits(raw, |x| w4::load(x).rotate_left(1).to_le_bytes()),
+        4 => plane_bits::<4>(raw, |x| *x),
+        _ if number.signed => plane_bits(raw, |x| w8::load(x).rotate_left(1).to_le_bytes()),
+        _ => plane_bits::<8>(raw, |x| *x),
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a few bytes more than `raw` at most"
+    )]
+    let bytes = (bits * (raw.len() / number.width) as f64 / 8.0) as usize;
+    bytes
+}
+
+/// Bits of an element.
+fn plane_bits<const WIDTH: usize>(raw: &[u8], transform: impl Fn(&[u8; WIDTH]) -> [u8; WIDTH]) -> f64 {
+    let elements = raw.as_chunks::<WIDTH>().0;
+    let mut sample = Sample::new();
+    let stretch = elements.len().div_ceil(FEW_SLICES).max(1);
+    for slice in elements.chunks(stretch) {
+        for x in slice.iter().take(FEW_ELEMENTS) {
+            sample.add(&transform(x));
+        }
     }
-    Choice::Delta16 { sparse: delta.zeros as f64 >= delta.elements as f64 * SPARSE_SHARE }
+    sample.planes[..WIDTH].iter().map(entropy::bits).sum::<f64>() / sample.elements.max(1) as f64
 }
 
 /// Looks at slices spread over the chunk: what their elements are alone, and against the base.

@@ -1,0 +1,270 @@
+//! Which formats a chunk is offered to, and the shortest of what they make of it.
+
+use super::choice::{self, Choice, Delta};
+use super::dispatch::{Isa, isa};
+use super::float::{self, Grid};
+use super::numeric::Transform;
+use super::{Against, Level, Options, Scratch, context16, delta16, planes, scaled, tag};
+use crate::quantize::Quantized;
+use crate::tensor::Element;
+
+/// Chunks that are shorter than this may be shorter in a format that has no tables to send.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Where byte planes would take less than this share of what a float format took, they are tried.
+const PLANES_SHARE: f64 = 0.97;
+
+/// A chunk, and what is known about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// Its bytes.
+    pub raw: &'a [u8],
+    /// What they are. A trailing part of an element is allowed.
+    pub element: Element,
+    /// How they lie in their tensor, if it is a matrix.
+    pub grid: Option<Grid>,
+    /// The second moments of the same elements, of the same type, if these are first moments of Adam: they tell the
+    /// exponents of a first moment better than anything else.
+    pub moments: Option<&'a [u8]>,
+    /// A chunk that is expected to be similar. Deltas of numbers need one of the same length; one of another length
+    /// is only of use to [`Element::Bytes`].
+    pub base: Option<&'a [u8]>,
+}
+
+impl<'a> Input<'a> {
+    /// A chunk about which nothing else is known.
+    pub const fn new(raw: &'a [u8], element: Element) -> Self {
+        Self { raw, element, grid: None, moments: None, base: None }
+    }
+
+    /// With a base, or without.
+    #[must_use]
+    pub const fn against(self, base: Option<&'a [u8]>) -> Self {
+        Self { base, ..self }
+    }
+}
+
+/// How an element type is taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Number {
+    /// Bytes of what is transformed.
+    pub(super) width: usize,
+    /// Whether there is a sign to rotate.
+    pub(super) signed: bool,
+}
+
+impl Number {
+    fn of(element: Element) -> Option<Self> {
+        let (width, signed) = match element {
+            Element::F16 | Element::Bf16 => (2, true),
+            Element::F32 | Element::Complex64 => (4, true),
+            Element::F64 | Element::Complex128 => (8, true),
+            Element::I16 | Element::U16 => (2, false),
+            Element::I32 | Element::U32 => (4, false),
+            Element::I64 | Element::U64 => (8, false),
+            Element::I8
+            | Element::U8
+            | Element::F8E4M3
+            | Element::F8E5M2
+            | Element::F8E4M3Fnuz
+            | Element::F8E5M2Fnuz
+            | Element::F8E8M0 => (1, false),
+            Element::Bytes | Element::Bool => return None,
+        };
+        Some(Self { width, signed })
+    }
+}
+
+/// The formats that a level may write here, beside those that are fast everywhere.
+#[derive(Clone, Copy)]
+struct Formats {
+    /// Floats by themselves.
+    float: bool,
+    /// Changes in context.
+    context: bool,
+    /// All of them, and the shortest is kept.
+    all: bool,
+}
+
+impl Formats {
+    /// The vector coders are faster than Huffman's code where there are vectors for them; elsewhere only `max` waits
+    /// for them.
+    fn of(level: Level) -> Self {
+        match level {
+            Level::Fast => Self { float: false, context: false, all: false },
+            Level::Default => Self { float: isa() >= Isa::Avx2, context: isa() >= Isa::Avx512, all: false },
+            Level::Max => Self { float: true, context: true, all: true },
+        }
+    }
+}
+
+/// Encodes a chunk, appending to `out`. The base is used only where that is smaller, judged on a sample. The result is
+/// never longer than the chunk and 16 bytes.
+pub fn encode(input: &Input<'_>, options: Options, scratch: &mut Scratch, out: &mut Vec<u8>) -> Against {
+    let start = out.len();
+    let Input { raw, base, .. } = *input;
+    if base == Some(raw) {
+        out.push(tag::SAME);
+        return Against::Base;
+    }
+    let against = match Number::of(input.element).filter(|_| options.planes) {
+        Some(number) => encode_numbers(input, number, Formats::of(options.level), scratch, out),
+        None => {
+            out.push(tag::ZSTD);
+            let fits = scratch.zstd.compress(raw, base, options.level.zstd(), out);
+            if !fits {
+                out.truncate(start);
+            }
+            if base.is_some() && fits { Against::Base } else { Against::Nothing }
+        }
+    };
+    if out.len() == start || out.len() - start > raw.len() {
+        out.truncate(start);
+        out.push(tag::RAW);
+        out.extend_from_slice(raw);
+        return Against::Nothing;
+    }
+    against
+}
+
+fn encode_numbers(
+    input: &Input<'_>,
+    number: Number,
+    formats: Formats,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Against {
+    let start = out.len();
+    let Some(base) = input.base.filter(|base| base.len() == input.raw.len()) else {
+        return encode_alone(input, number, formats, scratch, out);
+    };
+    match choice::choose(input.raw, number, base) {
+        Choice::Alone => encode_alone(input, number, formats, scratch, out),
+        Choice::Delta(delta) => {
+            encode_delta(input, base, number, delta, formats, scratch, out);
+            Against::Base
+        }
+        Choice::Either(delta) => {
+            let alone = encode_alone(input, number, formats, scratch, out);
+            let shorter = keep_shorter(out, start, |out| {
+                encode_delta(input, base, number, delta, formats, scratch, out);
+            });
+            if shorter { Against::Base } else { alone }
+        }
+    }
+}
+
+fn encode_alone(
+    input: &Input<'_>,
+    number: Number,
+    formats: Formats,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Against {
+    let start = out.len();
+    let raw = input.raw;
+    let as_planes = |scratch: &mut Scratch, out: &mut Vec<u8>| {
+        out.push(tag::PLANES);
+        let transform = if number.signed { Transform::RotateSign } else { Transform::None };
+        planes::encode(raw, number.width, transform, None, scratch, out);
+    };
+    let Some(kind) = float::Kind::of(input.element).filter(|_| formats.float) else {
+        as_planes(scratch, out);
+        return Against::Nothing;
+    };
+    out.push(tag::FLOAT);
+    let predicted = float::encode(raw, kind, input.grid, input.moments, scratch, out);
+    // What repeats, or takes few values, is no use to a coder of exponents.
+    let taken = out.len() - start;
+    let try_planes = formats.all || (choice::planes_bytes(raw, number) as f64) < taken as f64 * PLANES_SHARE;
+    let as_planes = try_planes && keep_shorter(out, start, |out| as_planes(scratch, out));
+    if predicted && !as_planes { Against::Moments } else { Against::Nothing }
+}
+
+fn encode_delta(
+    input: &Input<'_>,
+    base: &[u8],
+    number: Number,
+    delta: Delta,
+    formats: Formats,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    let raw = input.raw;
+    let in_context = formats.context && encode_context16(raw, input.element, base, scratch, out);
+    let other = |scratch: &mut Scratch, out: &mut Vec<u8>| match delta {
+        Delta::Small16 { sparse } => {
+            out.push(tag::DELTA16);
+            delta16::encode(raw, base, number.signed, sparse, scratch, out);
+        }
+        Delta::Planes => {
+            out.push(tag::PLANES);
+            let transform = if number.signed { Transform::OrderedDifference } else { Transform::Difference };
+            planes::encode(raw, number.width, transform, Some(base), scratch, out);
+        }
+    };
+    if !in_context {
+        other(scratch, out);
+    } else if formats.all || raw.len() < SMALL_BYTES {
+        keep_shorter(out, start, |out| other(scratch, out));
+    }
+}
+
+/// Encodes once more behind what `out` has from `start`, and keeps the shorter of both. Returns whether that is the
+/// new one.
+fn keep_shorter(out: &mut Vec<u8>, start: usize, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+    let middle = out.len();
+    encode(out);
+    let shorter = out.len() - middle < middle - start;
+    if shorter {
+        out.drain(start..middle);
+    } else {
+        out.truncate(middle);
+    }
+    shorter
+}
+
+/// Encodes what was quantized, appending to `out`: what [`decode`](super::decode) gives are its bytes. The result is
+/// never longer than these and 16 more.
+pub fn encode_quantized(quantized: &Quantized, element: Element, scratch: &mut Scratch, out: &mut Vec<u8>) {
+    let start = out.len();
+    match &quantized.codes {
+        Some(codes) => {
+            out.push(tag::SCALED);
+            scaled::encode(codes, element, &quantized.bytes, scratch, out);
+        }
+        None => {
+            encode(&Input::new(&quantized.bytes, element), Options::default(), scratch, out);
+        }
+    }
+    if out.len() - start > quantized.bytes.len() {
+        out.truncate(start);
+        out.push(tag::RAW);
+        out.extend_from_slice(&quantized.bytes);
+    }
+}
+
+/// Encodes 16-bit numbers against a base of the same length by the format context16, whatever [`encode`] would choose:
+/// for comparisons. `false`, and nothing is appended, if they are none. The result is never longer than `raw.len() + 16`
+/// for a chunk.
+pub fn encode_context16(
+    raw: &[u8],
+    element: Element,
+    base: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> bool {
+    let kind = match element {
+        Element::Bf16 => context16::Kind::Bf16,
+        Element::F16 => context16::Kind::F16,
+        Element::I16 | Element::U16 => context16::Kind::Integer,
+        _ => return false,
+    };
+    if raw.len() != base.len() {
+        return false;
+    }
+    out.push(tag::CONTEXT16);
+    context16::encode(raw, base, kind, scratch, out);
+    true
+}

@@ -19,6 +19,11 @@ pub trait Source: Sync {
     fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
         Ok((offset < self.size()).then(|| ByteRange { offset, len: self.size() - offset }))
     }
+
+    /// The range was read and will not be needed again: what is kept of it in memory may go. A hint.
+    fn done_with(&self, range: ByteRange) {
+        let _ = range;
+    }
 }
 
 impl Source for &[u8] {
@@ -82,5 +87,10 @@ impl Source for FileSource {
             Err(error) => return Err(error.into()),
         };
         Ok(Some(ByteRange { offset: start, len: end - start }))
+    }
+
+    fn done_with(&self, range: ByteRange) {
+        let len = std::num::NonZeroU64::new(range.len);
+        let _ = rustix::fs::fadvise(&self.file, range.offset, len, rustix::fs::Advice::DontNeed);
     }
 }

@@ -126,7 +126,14 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
         let (encoded, result) = packing.pool.install(|| {
             rayon::join(
                 || next.map(|window| (window, job.encode_window(window, bases.as_ref()))),
-                || before.take().map_or(Ok(()), |(window, encoded)| appended.append(window, encoded)),
+                || {
+                    let Some((window, encoded)) = before.take() else { return Ok(()) };
+                    appended.append(window, encoded)?;
+                    // The file is about to lose its bytes: giving up their pages now, beside the encoding, is for
+                    // free, and the packs that are written take their place while they are still warm.
+                    source.done_with(range_of(window));
+                    Ok(())
+                },
             )
         });
         result?;
@@ -145,6 +152,14 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
     debug_assert_eq!(manifest.file_len(), logical_bytes);
     let (manifest, added) = writer.put_manifest(&manifest)?;
     Ok(Outcome::Packed(Packed { manifest, logical_bytes, stored_bytes: stored_bytes + added, base }))
+}
+
+/// From the first byte of the pieces to the last.
+fn range_of(window: &[Piece]) -> ByteRange {
+    let (Some(first), Some(last)) = (window.first(), window.last()) else {
+        return ByteRange { offset: 0, len: 0 };
+    };
+    ByteRange { offset: first.range.offset, len: last.range.end() - first.range.offset }
 }
 
 /// What has gone to the packs so far.

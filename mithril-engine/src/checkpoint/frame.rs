@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 
-use crate::codec::{self, Against, Input, Options, Scratch};
+use crate::codec::{self, Against, EXPANSION_MAX_BYTES, Input, Options, Scratch};
 use crate::error::{Error, Result};
 use crate::format::bytes::{Reader, put_varint};
 use crate::settings::CHUNK_TARGET_BYTES;
@@ -23,9 +23,6 @@ const VERSION: u8 = 1;
 const FLAG_DELTA: u8 = 1;
 const DIGEST_BYTES: usize = 16;
 const WHAT: &str = "compressed buffer";
-
-/// What an encoding is longer than its piece at most.
-const EXPANSION_MAX_BYTES: usize = 16;
 
 /// A length and a tag.
 const PIECE_LEAST_BYTES: u64 = 2;

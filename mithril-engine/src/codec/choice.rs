@@ -6,7 +6,7 @@ use super::numeric::{w1, w2, w4, w8};
 
 /// Slices of the chunk that are looked at, and elements of each.
 const SLICES: usize = 16;
-const SLICE_ELEMENTS: usize = 1024;
+const SLICE_ELEMENTS: usize = 512;
 
 /// Share of unchanged elements from which a bitmap of the changed pays.
 const SPARSE_SHARE: f64 = 0.4;

@@ -99,7 +99,7 @@ impl Formats {
 }
 
 /// Encodes a chunk, appending to `out`. The base is used only where that is smaller, judged on a sample. The result is
-/// never longer than the chunk and 16 bytes.
+/// never longer than the chunk and [`EXPANSION_MAX_BYTES`](super::EXPANSION_MAX_BYTES).
 pub fn encode(input: &Input<'_>, options: Options, scratch: &mut Scratch, out: &mut Vec<u8>) -> Against {
     let start = out.len();
     let Input { raw, base, .. } = *input;

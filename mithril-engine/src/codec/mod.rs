@@ -42,6 +42,9 @@ use zstd_frame::ZstdScratch;
 /// that one Huffman table covers.
 const BLOCK_ELEMENTS: usize = 128 << 10;
 
+/// What an encoding is longer than its chunk at most.
+pub const EXPANSION_MAX_BYTES: usize = 16;
+
 /// Format tags: the first byte of an encoded chunk.
 mod tag {
     pub(super) const RAW: u8 = 0;

@@ -324,14 +324,14 @@ impl Job<'_> {
     fn encode_with(&self, piece: &Piece, bases: Option<&Bases>, worker: &mut Worker) -> Result<Encoded> {
         let Worker { raw, base, check, codec: scratch, reader } = worker;
         let len = u32::try_from(piece.range.len).map_err(|_| Error::corrupt("piece", "too long"))?;
-        raw.resize(len as usize, 0);
+        let raw = codec::sized(raw, len as usize);
+        let check = codec::sized(check, len as usize);
         self.source.read_exact_at(raw, piece.range.offset).map_err(|e| Error::io("read", "source", e))?;
         let id = ChunkId::of(raw);
         let store = self.packing.store;
         let is_known = store.chunk(&id).is_some();
         if is_known {
             // The bytes are about to be dropped in favour of a chunk that was written long ago: read it.
-            check.resize(len as usize, 0);
             match store.read_chunk(&id, reader, check) {
                 Ok(()) if check == raw => return Ok(Encoded { id, len, body: Body::Known }),
                 Ok(()) => {
@@ -343,38 +343,36 @@ impl Job<'_> {
                 Err(error) => tracing::warn!(%error, "a stored chunk cannot be read; storing it anew"),
             }
         }
-        let base_id = bases
+        let found = bases
             .filter(|_| !is_known)
             .and_then(|bases| bases.find(piece, &self.layout.tensors))
             .filter(|(id, _)| store.chunk(id).is_some_and(|stat| stat.depth < MAX_DELTA_DEPTH))
             .and_then(|(id, len)| {
-                base.resize(len as usize, 0);
+                let base = codec::sized(base, len as usize);
                 match store.read_chunk(&id, reader, base) {
-                    Ok(()) => Some(id),
+                    Ok(()) => Some((id, &*base)),
                     Err(error) => {
                         tracing::warn!(%error, "a base cannot be read; coding without it");
                         None
                     }
                 }
             });
-        let mut bytes = Vec::with_capacity(raw.len() / 2);
-        let with = base_id.is_some().then_some(base.as_slice());
+        let mut bytes = Vec::with_capacity(raw.len() + codec::EXPANSION_MAX_BYTES);
+        let base = found.map(|(_, base)| base);
         let against = codec::encode(
             &Input {
                 raw,
                 element: piece.element,
                 grid: piece.grid(&self.layout.tensors),
                 moments: None,
-                base: with,
+                base,
             },
             Options::default(),
             scratch,
             &mut bytes,
         );
-        let base_id = base_id.filter(|_| against == Against::Base);
-        check.resize(len as usize, 0);
-        let with = base_id.is_some().then_some(base.as_slice());
-        codec::decode(&bytes, with, scratch, check)
+        let found = found.filter(|_| against == Against::Base);
+        codec::decode(&bytes, found.map(|(_, base)| base), scratch, check)
             .map_err(|e| Error::corrupt(format!("chunk {id} just after encoding"), e.to_string()))?;
         if check != raw {
             return Err(Error::corrupt(
@@ -383,7 +381,11 @@ impl Job<'_> {
             ));
         }
         bytes.shrink_to_fit();
-        let body = if is_known { Body::Replacement { bytes } } else { Body::New { bytes, base: base_id } };
+        let body = if is_known {
+            Body::Replacement { bytes }
+        } else {
+            Body::New { bytes, base: found.map(|(id, _)| id) }
+        };
         Ok(Encoded { id, len, body })
     }
 }

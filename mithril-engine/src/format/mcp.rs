@@ -17,6 +17,7 @@ use std::collections::HashMap;
 
 use super::bytes::{Reader, put_varint};
 use super::manifest::{Extent, Manifest};
+use crate::codec::EXPANSION_MAX_BYTES;
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
 use crate::quantize::{Bound, Report, Scheme};
@@ -34,9 +35,6 @@ const FOOTER_MAX_BYTES: usize = 256 << 20;
 
 /// Level for footers: names compress well, digests do not.
 const ZSTD_LEVEL: i32 = 3;
-
-/// An encoding is longer than its chunk by this at most.
-const EXPANSION_MAX_BYTES: u64 = 16;
 
 /// Bytes that a record takes at least.
 const RECORD_LEAST_BYTES: usize = 3;
@@ -253,7 +251,7 @@ impl Footer {
             }
             let (id, raw_len) = chunks[place];
             let len = reader.varint()?;
-            if len == 0 || len > u64::from(raw_len) + EXPANSION_MAX_BYTES {
+            if len == 0 || len > u64::from(raw_len) + EXPANSION_MAX_BYTES as u64 {
                 return Err(reader.corrupt("a chunk has an impossible length"));
             }
             let stored = ByteRange::new(position, len)

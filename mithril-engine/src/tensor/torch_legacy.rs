@@ -28,14 +28,13 @@ pub(super) fn parse(source: &dyn Source) -> Parsed {
                 let found = object.tensors();
                 let mut widths = HashMap::new();
                 for view in &found {
-                    widths.entry(view.storage.as_str()).or_insert(view.element.width() as u64);
+                    widths.entry(view.storage).or_insert(view.element.width() as u64);
                 }
                 let mut places = HashMap::new();
                 let mut position = end as u64;
                 for key in keys.texts() {
                     // Elements, then their bytes: the width is that of the storage's element.
-                    let (Some(count), Some(&width)) = (read(source, position, 8)?, widths.get(key.as_str()))
-                    else {
+                    let (Some(count), Some(&width)) = (read(source, position, 8)?, widths.get(key)) else {
                         break;
                     };
                     let count = u64::from_le_bytes(std::array::from_fn(|i| count[i]));
@@ -47,7 +46,7 @@ pub(super) fn parse(source: &dyn Source) -> Parsed {
                     places.insert(key, range);
                     position = next;
                 }
-                return Ok(Some(Ok(in_storages(&found, |key| places.get(key).copied()))));
+                return Ok(Some(Ok(in_storages(found, |key| places.get(key).copied()))));
             }
             Err(error) => reason = error,
         }
@@ -56,9 +55,9 @@ pub(super) fn parse(source: &dyn Source) -> Parsed {
 }
 
 /// The object, the keys of its storages in their order, and where these begin.
-fn heads(bytes: &[u8]) -> Result<(Pickle, Pickle, usize), pickle::Refused> {
+fn heads(bytes: &[u8]) -> Result<(Pickle<'_>, Pickle<'_>, usize), pickle::Refused> {
     let mut at = 0;
-    let mut next = || -> Result<Pickle, pickle::Refused> {
+    let mut next = || -> Result<Pickle<'_>, pickle::Refused> {
         let pickle = pickle::read(bytes.get(at..).unwrap_or_default())?;
         at += pickle.len;
         Ok(pickle)

@@ -73,24 +73,24 @@ fn storages(source: &dyn Source, archive: &Archive) -> io::Result<Option<Result<
             Some((key, ByteRange { offset: member.offset, len: member.len }))
         })
         .collect();
-    Ok(Some(Ok(in_storages(&pickle.tensors(), |key| places.get(key).copied()))))
+    Ok(Some(Ok(in_storages(pickle.tensors(), |key| places.get(key).copied()))))
 }
 
 /// One tensor a storage: named by the first that sees all of it, or else by the first that sees any.
-pub(super) fn in_storages(found: &[Found], place: impl Fn(&str) -> Option<ByteRange>) -> Vec<Tensor> {
+pub(super) fn in_storages(found: Vec<Found<'_>>, place: impl Fn(&str) -> Option<ByteRange>) -> Vec<Tensor> {
     let mut tensors: HashMap<&str, (bool, Tensor)> = HashMap::new();
     for view in found {
-        let Some(range) = place(&view.storage) else { continue };
+        let Some(range) = place(view.storage) else { continue };
         let width = view.element.width() as u64;
         let whole = view.first == 0 && bytes_of(&view.shape, width) == Some(range.len);
-        let known = tensors.get(view.storage.as_str()).map(|(whole, _)| *whole);
+        let known = tensors.get(view.storage).map(|(whole, _)| *whole);
         if known == Some(true) || (known == Some(false) && !whole) {
             continue;
         }
-        let shape = if whole { view.shape.clone() } else { vec![range.len / width] };
+        let shape = if whole { view.shape } else { vec![range.len / width] };
         let element = if range.len.is_multiple_of(width) { view.element } else { Element::Bytes };
-        let tensor = Tensor { name: view.name.clone(), element, shape, range };
-        tensors.insert(&view.storage, (whole, tensor));
+        let tensor = Tensor { name: view.name, element, shape, range };
+        tensors.insert(view.storage, (whole, tensor));
     }
     tensors.into_values().map(|(_, tensor)| tensor).collect()
 }

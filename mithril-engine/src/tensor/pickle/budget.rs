@@ -2,14 +2,14 @@
 
 use super::Refused;
 
-/// Bytes that may be held for each byte of the pickle that was read. The pickles of `torch.save` need 3 to 8: a tensor
-/// takes some 150 bytes there, seven values here, a name and a shape.
+/// Bytes that may be held for each byte of the pickle that was read. The pickles of `torch.save` need 7 to 10: a tensor
+/// takes 100 to 150 bytes there, and nine values, a name and a shape here, some 1000 bytes with what lists keep to grow.
 const BYTES_PER_BYTE: usize = 32;
 
 /// What may be held however short the pickle is: lists grow by doubling.
 const LEAST_BYTES: usize = 1 << 20;
 
-/// What may be held however long it is: enough for the half a million tensors of the longest pickle that is read.
+/// What may be held however long it is: enough for half a million tensors.
 const MOST_BYTES: usize = 512 << 20;
 
 /// What an allocation takes besides what was asked for.

@@ -15,7 +15,8 @@ pub enum PieceKey {
         /// Byte offset inside the tensor.
         offset: u64,
     },
-    /// The `ordinal`-th run of bytes outside the tensors that have pieces of their own, from `offset` in it.
+    /// The `ordinal`-th run of bytes without a hole outside the tensors that have pieces of their own, from `offset` in
+    /// it.
     Gap {
         /// Counted from 0 in file order.
         ordinal: usize,
@@ -49,34 +50,40 @@ impl Piece {
     }
 }
 
-/// Cuts a file of `file_len` bytes. The pieces cover it without overlap, in order.
-pub fn cut(layout: &Layout, file_len: u64) -> Vec<Piece> {
+/// Cuts the data of a file: `spans` are its ranges that are no holes, in order. The pieces cover them without overlap, in
+/// order. Holes have none, however long they are. A tensor with a hole in it is bytes like those between the tensors:
+/// pieces of numbers are wholes.
+pub fn cut(layout: &Layout, spans: &[ByteRange]) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    let mut position = 0;
     let mut gaps = 0;
-    for (index, tensor) in layout.tensors.iter().enumerate() {
-        let range = tensor.range;
-        if range.len < TENSOR_MIN_BYTES || range.offset < position || range.end() > file_len {
-            continue;
-        }
-        if range.offset > position {
-            split(&mut pieces, position, range.offset - position, Element::Bytes, |offset| PieceKey::Gap {
+    let mut gap = |pieces: &mut Vec<Piece>, start: u64, end: u64| {
+        if end > start {
+            split(pieces, start, end - start, Element::Bytes, |offset| PieceKey::Gap {
                 ordinal: gaps,
                 offset,
             });
             gaps += 1;
         }
-        split(&mut pieces, range.offset, range.len, tensor.element, |offset| PieceKey::Tensor {
-            index,
-            offset,
-        });
-        position = range.end();
-    }
-    if file_len > position {
-        split(&mut pieces, position, file_len - position, Element::Bytes, |offset| PieceKey::Gap {
-            ordinal: gaps,
-            offset,
-        });
+    };
+    for span in spans {
+        let mut position = span.offset;
+        let first = layout.tensors.partition_point(|tensor| tensor.range.offset < span.offset);
+        for (index, tensor) in layout.tensors.iter().enumerate().skip(first) {
+            let range = tensor.range;
+            if range.offset >= span.end() {
+                break;
+            }
+            if range.len < TENSOR_MIN_BYTES || range.offset < position || range.end() > span.end() {
+                continue;
+            }
+            gap(&mut pieces, position, range.offset);
+            split(&mut pieces, range.offset, range.len, tensor.element, |offset| PieceKey::Tensor {
+                index,
+                offset,
+            });
+            position = range.end();
+        }
+        gap(&mut pieces, position, span.end());
     }
     pieces
 }
@@ -113,7 +120,9 @@ mod tests {
     }
 
     fn pieces_of(tensors: Vec<Tensor>, file_len: u64) -> Vec<Piece> {
-        let pieces = cut(&Layout { container: Container::Unknown, tensors, note: None }, file_len);
+        let layout = Layout { container: Container::Unknown, tensors, note: None };
+        let spans = [ByteRange { offset: 0, len: file_len }];
+        let pieces = cut(&layout, &spans);
         let mut position = 0;
         for piece in &pieces {
             assert_eq!(piece.range.offset, position);
@@ -146,5 +155,25 @@ mod tests {
         let pieces = pieces_of(vec![tensor(10, 100), tensor(50_000, u64::MAX - 50_000)], 60_000);
         assert_eq!(pieces.len(), 1);
         assert_eq!(pieces[0].key, PieceKey::Gap { ordinal: 0, offset: 0 });
+    }
+
+    #[test]
+    fn holes_have_no_pieces_and_gaps_are_counted_across_them() {
+        let tensors = vec![tensor(1 << 40, 1 << 20), tensor((1 << 40) + (1 << 20), 1 << 20)];
+        let layout = Layout { container: Container::Unknown, tensors, note: None };
+        let span = |offset, len| ByteRange { offset, len };
+        // The second tensor ends in a hole.
+        let pieces = cut(&layout, &[span(0, 10_000), span(1 << 40, 3 << 19), span(1 << 50, 5)]);
+        let keys: Vec<_> = pieces.iter().map(|piece| (piece.range, piece.element, &piece.key)).collect();
+        let gap = |ordinal| PieceKey::Gap { ordinal, offset: 0 };
+        assert_eq!(
+            keys,
+            [
+                (span(0, 10_000), Element::Bytes, &gap(0)),
+                (span(1 << 40, 1 << 20), Element::Bf16, &PieceKey::Tensor { index: 0, offset: 0 }),
+                (span((1 << 40) + (1 << 20), 1 << 19), Element::Bytes, &gap(1)),
+                (span(1 << 50, 5), Element::Bytes, &gap(2)),
+            ]
+        );
     }
 }

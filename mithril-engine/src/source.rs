@@ -26,6 +26,20 @@ pub trait Source: Sync {
     }
 }
 
+/// The ranges of a source that are no holes, in order.
+///
+/// # Errors
+/// Those of the source.
+pub fn data_spans(source: &dyn Source) -> io::Result<Vec<ByteRange>> {
+    let mut spans = Vec::new();
+    let mut position = 0;
+    while let Some(span) = source.next_data(position)? {
+        position = span.end();
+        spans.push(span);
+    }
+    Ok(spans)
+}
+
 impl Source for &[u8] {
     fn size(&self) -> u64 {
         self.len() as u64

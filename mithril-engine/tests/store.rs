@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mithril_engine::Error;
 use mithril_engine::file::cache::ChunkCache;
-use mithril_engine::file::pack::{self, Packing};
+use mithril_engine::file::pack::{self, Outcome, Packing};
 use mithril_engine::file::read::{PackedFile, ReadAhead};
 use mithril_engine::format::manifest::{Extent, Manifest};
 use mithril_engine::id::{ChunkId, ManifestId};
+use mithril_engine::range::ByteRange;
+use mithril_engine::source::Source;
 use mithril_engine::store::ReadScratch;
 use mithril_engine::tensor::{Container, Element};
 use proptest::prelude::*;
@@ -75,6 +78,67 @@ fn reads_of_any_range_are_right() {
             });
         }
     });
+}
+
+/// Zeros without an end, but for some bytes.
+struct Sparse {
+    len: u64,
+    data: Vec<(u64, Vec<u8>)>,
+}
+
+impl Source for Sparse {
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        buffer.fill(0);
+        for (start, bytes) in &self.data {
+            let from = offset.max(*start);
+            let to = (offset + buffer.len() as u64).min(start + bytes.len() as u64);
+            if from < to {
+                let at = |position, base| usize::try_from(position - base).unwrap();
+                buffer[at(from, offset)..at(to, offset)]
+                    .copy_from_slice(&bytes[at(from, *start)..at(to, *start)]);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
+        let span = |(start, bytes): &(u64, Vec<u8>)| {
+            let end = start + bytes.len() as u64;
+            (end > offset).then(|| ByteRange { offset: *start.max(&offset), len: end - start.max(&offset) })
+        };
+        Ok(self.data.iter().find_map(span))
+    }
+}
+
+#[test]
+fn a_file_of_terabytes_that_is_mostly_holes_is_packed_by_its_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let parts = |step| (0..3).map(|i| (5 + (i << 42), weights(400_000, step + i))).collect();
+    let mut bases: Vec<Manifest> = Vec::new();
+    let mut stored = Vec::new();
+    for step in [0, 10] {
+        let source = Sparse { len: 15 << 40, data: parts(step) };
+        let (pin, cancel) = (store.pin(), AtomicBool::new(false));
+        let mut writer = pin.writer().unwrap();
+        let pool = pool();
+        let packing =
+            Packing { store: &store, pool: &pool, candidates: &bases, cancel: &cancel, progress: &|_, _| {} };
+        let outcome = pack::pack(&source, &packing, &mut writer).unwrap();
+        let Outcome::Packed(packed) = outcome else { panic!("not worthwhile") };
+        writer.finish().unwrap();
+        let manifest = store.read_manifest(&packed.manifest).unwrap();
+        assert_eq!(manifest.file_len(), 15 << 40);
+        assert!(manifest.extents.len() < 10, "{}", manifest.extents.len());
+        bases = vec![manifest];
+        stored.push(packed.stored_bytes);
+    }
+    // Each part has its base, the last as well as the first.
+    assert!(stored[1] * 4 < stored[0], "{stored:?}");
 }
 
 #[test]

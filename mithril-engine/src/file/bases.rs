@@ -16,7 +16,7 @@ pub(super) struct Bases {
     exact: HashMap<(String, Element, Vec<u64>), u64>,
     /// Start of a tensor by name and type: a vocabulary that grew is still the same matrix at its start.
     by_name: HashMap<(String, Element), u64>,
-    /// Start of each run of bytes outside the tensors.
+    /// Start of each run of bytes outside the tensors, without holes.
     gaps: Vec<u64>,
 }
 
@@ -39,7 +39,8 @@ impl Bases {
             by_name.entry((tensor.name.clone(), tensor.element)).or_insert(start);
         }
         let layout = Layout { container: manifest.container, tensors: manifest.tensors.clone(), note: None };
-        let gaps = chunk::cut(&layout, manifest.file_len())
+        // As the file was cut when it was packed: holes may be terabytes.
+        let gaps = chunk::cut(&layout, &manifest.data_spans())
             .into_iter()
             .filter(|piece| matches!(piece.key, PieceKey::Gap { offset: 0, .. }))
             .map(|piece| piece.range.offset)
@@ -74,5 +75,43 @@ impl Bases {
             .map(|piece| piece.range.len)
             .sum();
         if total == 0 { 0.0 } else { covered as f64 / total as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::range::ByteRange;
+    use crate::tensor::Container;
+
+    #[test]
+    fn holes_of_terabytes_cost_nothing_and_what_is_behind_them_has_bases() {
+        const HOLE: u64 = 15 << 40;
+        let chunk = |byte, len, element| Extent::Chunk { id: ChunkId::from_bytes([byte; 32]), len, element };
+        let range = ByteRange { offset: 5000 + HOLE + 100, len: 1 << 20 };
+        let tensor = Tensor { name: "w".to_owned(), element: Element::Bf16, shape: vec![1 << 19], range };
+        let manifest = Manifest {
+            container: Container::Unknown,
+            tensors: vec![tensor],
+            extents: vec![
+                chunk(1, 5000, Element::Bytes),
+                Extent::Hole { len: HOLE },
+                chunk(2, 100, Element::Bytes),
+                chunk(3, 1 << 20, Element::Bf16),
+                Extent::Hole { len: HOLE },
+                chunk(4, 7, Element::Bytes),
+            ],
+        };
+        let begun = Instant::now();
+        let bases = Bases::new(&manifest);
+        // Some 60 million pieces would take a second, and gigabytes.
+        assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
+        let layout = Layout { container: Container::Unknown, tensors: manifest.tensors.clone(), note: None };
+        let pieces = chunk::cut(&layout, &manifest.data_spans());
+        let found: Vec<_> = pieces.iter().map(|piece| bases.find(piece, &manifest.tensors)).collect();
+        let expected = [(1, 5000), (2, 100), (3, 1 << 20), (4, 7)];
+        assert_eq!(found, expected.map(|(byte, len)| Some((ChunkId::from_bytes([byte; 32]), len))));
     }
 }

@@ -8,5 +8,3 @@ pub mod cache;
 pub mod lineage;
 pub mod pack;
 pub mod read;
-
-pub(crate) use pack::{data_spans, pieces_of};

@@ -15,9 +15,8 @@ use crate::codec::{self, Against, Input, Options, Scratch};
 use crate::error::{Error, Result};
 use crate::format::manifest::{self, Extent, Manifest};
 use crate::id::{ChunkId, ManifestId};
-use crate::range::ByteRange;
 use crate::settings::MAX_DELTA_DEPTH;
-use crate::source::Source;
+use crate::source::{self, Source};
 use crate::store::{PackWriter, ReadScratch, Store};
 use crate::tensor::{self, Layout};
 
@@ -101,8 +100,8 @@ enum Body {
 pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<'_>) -> Result<Outcome> {
     let mut layout = tensor::inspect(source).map_err(|e| Error::io("inspect", "source", e))?;
     manifest::limit_tensors(&mut layout.tensors);
-    let spans = data_spans(source)?;
-    let pieces = pieces_of(&layout, source.size(), &spans);
+    let spans = source::data_spans(source).map_err(|e| Error::io("seek in", "source", e))?;
+    let pieces = chunk::cut(&layout, &spans);
     let workers = Workers::default();
     let job = Job { source, packing, layout: &layout, workers: &workers };
 
@@ -188,56 +187,6 @@ impl Appended<'_, '_> {
         }
         Ok(())
     }
-}
-
-/// The ranges of the source that are no holes.
-pub(crate) fn data_spans(source: &dyn Source) -> Result<Vec<ByteRange>> {
-    let mut spans = Vec::new();
-    let mut position = 0;
-    while let Some(span) = source.next_data(position).map_err(|e| Error::io("seek in", "source", e))? {
-        position = span.end();
-        spans.push(span);
-    }
-    Ok(spans)
-}
-
-/// The pieces of a file, without its holes. A file without holes is cut along its tensors. One with holes is a
-/// preallocated or sparse one: its spans are cut as bytes where they do not hold whole pieces.
-pub(crate) fn pieces_of(layout: &Layout, size: u64, spans: &[ByteRange]) -> Vec<Piece> {
-    if let [only] = spans
-        && only.offset == 0
-        && only.len == size
-    {
-        return chunk::cut(layout, size);
-    }
-    // A hole that begins inside a piece would have to split it: keep the pieces that touch data at all, and let
-    // their zeros be coded. Cutting holes of a terabyte into pieces is avoided by cutting each span alone.
-    let mut pieces = Vec::new();
-    for span in spans {
-        let inside = layout
-            .tensors
-            .iter()
-            .filter(|t| t.range.offset >= span.offset && t.range.end() <= span.end())
-            .map(|t| {
-                let range = ByteRange { offset: t.range.offset - span.offset, len: t.range.len };
-                tensor::Tensor { range, ..t.clone() }
-            })
-            .collect();
-        let indices: Vec<usize> = (0..layout.tensors.len())
-            .filter(|&i| {
-                layout.tensors[i].range.offset >= span.offset && layout.tensors[i].range.end() <= span.end()
-            })
-            .collect();
-        let local = Layout { container: layout.container, tensors: inside, note: None };
-        for mut piece in chunk::cut(&local, span.len) {
-            piece.range.offset += span.offset;
-            if let chunk::PieceKey::Tensor { index, .. } = &mut piece.key {
-                *index = indices[*index];
-            }
-            pieces.push(piece);
-        }
-    }
-    pieces
 }
 
 /// Buffers of the threads that are not encoding just now.

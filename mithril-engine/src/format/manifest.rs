@@ -72,6 +72,22 @@ impl Manifest {
     pub fn file_len(&self) -> u64 {
         self.extents.iter().map(Extent::len).sum()
     }
+
+    /// The ranges of the file that are no holes, in order.
+    pub fn data_spans(&self) -> Vec<ByteRange> {
+        let mut spans: Vec<ByteRange> = Vec::new();
+        let mut position = 0;
+        for extent in &self.extents {
+            let len = extent.len();
+            match (extent, spans.last_mut()) {
+                (Extent::Hole { .. }, _) => {}
+                (Extent::Chunk { .. }, Some(last)) if last.end() == position => last.len += len,
+                (Extent::Chunk { .. }, _) => spans.push(ByteRange { offset: position, len }),
+            }
+            position += len;
+        }
+        spans
+    }
 }
 
 impl Manifest {

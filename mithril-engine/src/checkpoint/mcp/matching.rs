@@ -11,12 +11,13 @@ pub(super) struct Matching {
     exact: HashMap<(String, Element, Vec<u64>), ByteRange>,
     /// By name and type: a vocabulary that grew is still the same matrix at its start.
     by_name: HashMap<(String, Element), ByteRange>,
-    /// Runs of bytes outside the tensors.
+    /// Runs of bytes outside the tensors, without holes.
     gaps: Vec<ByteRange>,
 }
 
 impl Matching {
-    pub(super) fn new(layout: &Layout, len: u64) -> Self {
+    /// The matching with a file of this layout and these ranges of data.
+    pub(super) fn new(layout: &Layout, spans: &[ByteRange]) -> Self {
         let (mut exact, mut by_name) = (HashMap::new(), HashMap::new());
         for tensor in &layout.tensors {
             let key = (tensor.name.clone(), tensor.element, tensor.shape.clone());
@@ -24,7 +25,7 @@ impl Matching {
             by_name.entry((tensor.name.clone(), tensor.element)).or_insert(tensor.range);
         }
         let mut gaps: Vec<ByteRange> = Vec::new();
-        for piece in chunk::cut(layout, len) {
+        for piece in chunk::cut(layout, spans) {
             match piece.key {
                 PieceKey::Gap { offset: 0, .. } => gaps.push(piece.range),
                 PieceKey::Gap { .. } => {

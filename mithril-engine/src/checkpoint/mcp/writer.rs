@@ -9,16 +9,15 @@ use super::lossy::{Losses, Lossy};
 use super::matching::Matching;
 use super::reference::Reference;
 use crate::checkpoint::CompressionConfig;
-use crate::chunk::Piece;
+use crate::chunk::{self, Piece};
 use crate::codec::{self, Against, Input, Scratch};
 use crate::error::{Error, Result};
-use crate::file;
 use crate::format::manifest::{Extent, Manifest};
 use crate::format::mcp::{self, Base, Footer, Loss, Record};
 use crate::id::ChunkId;
 use crate::quantize::Report;
 use crate::range::ByteRange;
-use crate::source::Source;
+use crate::source::{self, Source};
 use crate::tensor::{self, Layout};
 
 /// Pieces that are encoded before their results are written: enough for many processors, and at most some 80 MiB.
@@ -73,8 +72,9 @@ pub fn compress(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary> {
     let layout = tensor::inspect(source).map_err(|e| Error::io("inspect", "the file", e))?;
-    let pieces = file::pieces_of(&layout, source.size(), &file::data_spans(source)?);
-    let matching = reference.map(|reference| Matching::new(&reference.layout, reference.id.len));
+    let spans = source::data_spans(source).map_err(|e| Error::io("seek in", "the file", e))?;
+    let pieces = chunk::cut(&layout, &spans);
+    let matching = reference.map(matching).transpose()?;
     let job = Job { source, reference, matching, layout: &layout, how };
     let mut losses = Losses::default();
     let mut written = Written::begin(out, source.size())?;
@@ -95,6 +95,12 @@ pub fn compress(
     }
     let losses = how.lossy.as_ref().map_or_else(Vec::new, |lossy| losses.finish(lossy));
     written.finish(&layout, reference, losses)
+}
+
+fn matching(reference: &Reference<'_>) -> Result<Matching> {
+    let spans = source::data_spans(reference.source);
+    let spans = spans.map_err(|e| Error::io("seek in", "the reference", e))?;
+    Ok(Matching::new(&reference.layout, &spans))
 }
 
 /// Buffers of an encoding thread.

@@ -80,14 +80,12 @@ impl Bases {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::range::ByteRange;
     use crate::tensor::Container;
 
     #[test]
-    fn holes_of_terabytes_cost_nothing_and_what_is_behind_them_has_bases() {
+    fn what_lies_behind_holes_of_terabytes_has_bases() {
         const HOLE: u64 = 15 << 40;
         let chunk = |byte, len, element| Extent::Chunk { id: ChunkId::from_bytes([byte; 32]), len, element };
         let range = ByteRange { offset: 5000 + HOLE + 100, len: 1 << 20 };
@@ -104,10 +102,7 @@ mod tests {
                 chunk(4, 7, Element::Bytes),
             ],
         };
-        let begun = Instant::now();
         let bases = Bases::new(&manifest);
-        // Some 60 million pieces would take a second, and gigabytes.
-        assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
         let layout = Layout { container: Container::Unknown, tensors: manifest.tensors.clone(), note: None };
         let pieces = chunk::cut(&layout, &manifest.data_spans());
         let found: Vec<_> = pieces.iter().map(|piece| bases.find(piece, &manifest.tensors)).collect();

@@ -9,10 +9,13 @@ use crate::source::Source;
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longest header: version 1 cannot have more, and later ones do not need it.
 const HEADER_MAX_BYTES: usize = 64 << 10;
+/// Most dimensions of an array: NumPy has the same limit.
+const MAX_DIMENSIONS: usize = 64;
 
 /// A `.npy` file.
 pub(super) fn parse(source: &dyn Source) -> Parsed {
-    Ok(array(source, 0, source.size(), "")?.map(|array| array.map(|tensor| vec![tensor])))
+    let range = ByteRange { offset: 0, len: source.size() };
+    Ok(array(source, range, "", &mut source.size())?.map(|array| array.map(|tensor| vec![tensor])))
 }
 
 /// A `.npz` file: a zip whose members are arrays.
@@ -20,24 +23,29 @@ pub(super) fn parse_npz(source: &dyn Source) -> Parsed {
     if !zip::begins(source)? {
         return Ok(None);
     }
-    let Ok(archive) = zip::archive(source, source.size())? else { return Ok(None) };
+    let Ok(archive) = zip::archive(source, source.size(), &mut zip::Budget::new())? else { return Ok(None) };
     let mut tensors = Vec::new();
-    for member in archive.members.iter().filter(|member| member.name.ends_with(".npy")) {
-        let name = member.name.trim_end_matches(".npy");
-        if let Some(Ok(tensor)) = array(source, member.offset, member.len, name)? {
+    // Headers of different members are different bytes, unless someone means to have one read again and again.
+    let mut left = source.size();
+    for member in &archive.members {
+        let Some(name) = archive.name(member).strip_suffix(b".npy") else { continue };
+        let Some(range) = archive.data(source, member)? else { continue };
+        let name = String::from_utf8_lossy(name);
+        if let Some(Ok(tensor)) = array(source, range, &name, &mut left)? {
             tensors.push(tensor);
         }
     }
     Ok((!tensors.is_empty()).then_some(Ok(tensors)))
 }
 
-/// The array in `len` bytes at `offset`; `None` if there is none.
+/// The array in a range of the file; `None` if there is none. `left` is how many bytes of headers may still be read.
 fn array(
     source: &dyn Source,
-    offset: u64,
-    len: u64,
+    range: ByteRange,
     name: &str,
+    left: &mut u64,
 ) -> io::Result<Option<Result<Tensor, String>>> {
+    let ByteRange { offset, len } = range;
     let Some(start) = read(source, offset, 12)?.filter(|start| start.starts_with(MAGIC)) else {
         return Ok(None);
     };
@@ -48,6 +56,10 @@ fn array(
     if header_len > HEADER_MAX_BYTES {
         return Ok(Some(Err("its header is too long".to_owned())));
     }
+    *left = match left.checked_sub(header_len as u64) {
+        Some(left) => left,
+        None => return Ok(Some(Err("its headers are longer than the file".to_owned()))),
+    };
     let Some(header) = read(source, offset + header_at, header_len)? else {
         return Ok(Some(Err("its header lies outside the file".to_owned())));
     };
@@ -87,5 +99,7 @@ fn describe(header: &str) -> Option<(Element, Vec<u64>)> {
     };
     let shape = after("'shape'")?.strip_prefix('(')?.split(')').next()?;
     let shape = shape.split(',').map(str::trim).filter(|field| !field.is_empty());
-    Some((element, shape.map(|field| field.parse().ok()).collect::<Option<Vec<u64>>>()?))
+    let shape =
+        shape.take(MAX_DIMENSIONS + 1).map(|field| field.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    (shape.len() <= MAX_DIMENSIONS).then_some((element, shape))
 }

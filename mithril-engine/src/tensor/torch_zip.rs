@@ -2,16 +2,17 @@
 //! DCP writes `.distcp` files.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 
 use super::pickle::{self, Found};
-use super::zip::{self, Archive};
+use super::zip::{self, Archive, Member};
 use super::{Element, Parsed, Tensor, bytes_of, read};
 use crate::range::ByteRange;
 use crate::source::Source;
 
-/// Longest pickle that is read. It holds names and shapes; what is longer is data of another kind.
-const PICKLE_MAX_BYTES: u64 = 64 << 20;
+/// Bytes of pickles that are read of a file. They hold names and shapes; what is longer is data of another kind.
+const PICKLES_MAX_BYTES: u64 = 64 << 20;
 
 /// Archives in one file.
 const MAX_ARCHIVES: usize = 1 << 16;
@@ -23,9 +24,10 @@ pub(super) fn parse(source: &dyn Source) -> Parsed {
     }
     let mut archives = Vec::new();
     let mut end = source.size();
+    let mut budget = zip::Budget::new();
     // From the last archive, which the file ends with, to the one before it.
     while end > 0 && archives.len() < MAX_ARCHIVES {
-        match zip::archive(source, end)? {
+        match zip::archive(source, end, &mut budget)? {
             Ok(archive) => {
                 end = archive.start;
                 archives.push(archive);
@@ -36,8 +38,9 @@ pub(super) fn parse(source: &dyn Source) -> Parsed {
     archives.reverse();
     let several = archives.len() > 1;
     let mut tensors = Vec::new();
+    let mut pickles = PICKLES_MAX_BYTES;
     for (index, archive) in archives.iter().enumerate() {
-        match storages(source, archive)? {
+        match storages(source, archive, &mut pickles)? {
             None if several => {}
             None => return Ok(None),
             Some(Err(reason)) => return Ok(Some(Err(reason))),
@@ -50,30 +53,44 @@ pub(super) fn parse(source: &dyn Source) -> Parsed {
     Ok((!tensors.is_empty() || !several).then_some(Ok(tensors)))
 }
 
-/// The storages of one archive, named by the tensors that see them; `None` if it is no `torch.save`.
-fn storages(source: &dyn Source, archive: &Archive) -> io::Result<Option<Result<Vec<Tensor>, String>>> {
-    let Some(data) = archive.members.iter().find(|member| member.name.ends_with("/data.pkl")) else {
+/// The storages of one archive, named by the tensors that see them; `None` if it is no `torch.save`. `left` is how many
+/// bytes of pickles may still be read.
+fn storages(
+    source: &dyn Source,
+    archive: &Archive,
+    left: &mut u64,
+) -> io::Result<Option<Result<Vec<Tensor>, String>>> {
+    let mut members = archive.members.iter();
+    let Some(data) = members.find(|member| archive.name(member).ends_with(b"/data.pkl")) else {
         return Ok(None);
     };
-    let prefix = data.name.trim_end_matches("data.pkl");
-    if data.len > PICKLE_MAX_BYTES {
-        return Ok(Some(Err("its pickle is too long".to_owned())));
-    }
-    let Ok(len) = usize::try_from(data.len) else { return Ok(None) };
-    let Some(bytes) = read(source, data.offset, len)? else { return Ok(None) };
+    let prefix = archive.name(data).strip_suffix(b"data.pkl").unwrap_or_default();
+    *left = match left.checked_sub(data.len) {
+        Some(left) => left,
+        None => return Ok(Some(Err("its pickles are too long".to_owned()))),
+    };
+    let (Some(place), Ok(len)) = (archive.data(source, data)?, usize::try_from(data.len)) else {
+        return Ok(None);
+    };
+    let Some(bytes) = read(source, place.offset, len)? else { return Ok(None) };
     let pickle = match pickle::read(&bytes) {
         Ok(pickle) => pickle,
         Err(reason) => return Ok(Some(Err(reason.to_owned()))),
     };
-    let places: HashMap<&str, ByteRange> = archive
-        .members
-        .iter()
-        .filter_map(|member| {
-            let key = member.name.strip_prefix(prefix)?.strip_prefix("data/")?;
-            Some((key, ByteRange { offset: member.offset, len: member.len }))
-        })
-        .collect();
-    Ok(Some(Ok(in_storages(pickle.tensors(), |key| places.get(key).copied()))))
+    let key = |member| archive.name(member).strip_prefix(prefix)?.strip_prefix(b"data/");
+    let members: HashMap<&[u8], &Member> =
+        archive.members.iter().filter_map(|member| Some((key(member)?, member))).collect();
+    let found = pickle.tensors();
+    // Where a member's bytes are stands in its own header: only those of the tensors are read.
+    let mut places = HashMap::new();
+    for view in &found {
+        if let Entry::Vacant(place) = places.entry(view.storage)
+            && let Some(member) = members.get(view.storage.as_bytes())
+        {
+            place.insert(archive.data(source, member)?);
+        }
+    }
+    Ok(Some(Ok(in_storages(found, |key| places.get(key).copied().flatten()))))
 }
 
 /// One tensor a storage: named by the first that sees all of it, or else by the first that sees any.

@@ -1,15 +1,46 @@
 //! Zip archives, as far as tensors need them: where the bytes of stored members lie. Written from APPNOTE.TXT.
 
 use std::io;
+use std::ops::Range;
 
 use super::read;
+use crate::range::ByteRange;
 use crate::source::Source;
 
-/// A member that is stored without compression.
+/// Bytes of directories and of ends that are read of a file: some 100 for each of [`MAX_MEMBERS`].
+const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
+/// Members that are looked at in a file. A pickle of the longest that is read refers to as many storages.
+const MAX_MEMBERS: usize = 1 << 19;
+
+/// What may still be read of a file's directories, however many archives it is made of.
+pub(super) struct Budget {
+    bytes: u64,
+    members: usize,
+}
+
+impl Budget {
+    /// That of a whole file.
+    pub(super) const fn new() -> Self {
+        Self { bytes: MAX_DIRECTORY_BYTES, members: MAX_MEMBERS }
+    }
+
+    fn read(&mut self, bytes: u64) -> Result<(), String> {
+        self.bytes = self.bytes.checked_sub(bytes).ok_or("its directory is too long")?;
+        Ok(())
+    }
+
+    fn member(&mut self) -> Result<(), String> {
+        self.members = self.members.checked_sub(1).ok_or("it has too many members")?;
+        Ok(())
+    }
+}
+
+/// A member that is stored without compression. Its name is in the directory.
 pub(super) struct Member {
-    pub(super) name: String,
-    /// Where its bytes are in the file.
-    pub(super) offset: u64,
+    name: Range<usize>,
+    /// Where its own header is in the file.
+    header: u64,
+    /// Its bytes.
     pub(super) len: u64,
 }
 
@@ -18,6 +49,24 @@ pub(super) struct Archive {
     pub(super) members: Vec<Member>,
     /// Where it begins in the file: not at 0 if it was appended to something.
     pub(super) start: u64,
+    /// Where its members end.
+    end: u64,
+    directory: Vec<u8>,
+}
+
+impl Archive {
+    /// The name of a member, in whatever encoding.
+    pub(super) fn name(&self, member: &Member) -> &[u8] {
+        &self.directory[member.name.clone()]
+    }
+
+    /// Where the bytes of a member are in the file; `None` if it has no header of its own, or they are not in the archive.
+    pub(super) fn data(&self, source: &dyn Source, member: &Member) -> io::Result<Option<ByteRange>> {
+        let header = read(source, member.header, LOCAL_BYTES)?;
+        let Some(header) = header.filter(|header| header.starts_with(&LOCAL_MAGIC)) else { return Ok(None) };
+        let offset = member.header + LOCAL_BYTES as u64 + u16_at(&header, 26) + u16_at(&header, 28);
+        Ok(ByteRange::new(offset, member.len).filter(|range| range.end() <= self.end))
+    }
 }
 
 const LOCAL_MAGIC: [u8; 4] = *b"PK\x03\x04";
@@ -28,8 +77,6 @@ const LOCATOR_MAGIC: [u8; 4] = *b"PK\x06\x07";
 /// The end record, and the longest comment behind it.
 const END_BYTES: u64 = 22;
 const COMMENT_MAX_BYTES: u64 = 65_535;
-/// Longest central directory that is read: some million members.
-const CENTRAL_MAX_BYTES: u64 = 256 << 20;
 const CENTRAL_ENTRY_BYTES: usize = 46;
 const LOCAL_BYTES: usize = 30;
 
@@ -59,55 +106,66 @@ struct Central {
 }
 
 /// The archive that ends at `end`, or what is wrong with it.
-pub(super) fn archive(source: &dyn Source, end: u64) -> io::Result<Result<Archive, String>> {
-    let central = match central(source, end)? {
+pub(super) fn archive(
+    source: &dyn Source,
+    end: u64,
+    budget: &mut Budget,
+) -> io::Result<Result<Archive, String>> {
+    let central = match central(source, end, budget)? {
         Ok(central) => central,
         Err(reason) => return Ok(Err(reason)),
     };
-    if central.len > CENTRAL_MAX_BYTES {
-        return Ok(Err("its directory is too long".to_owned()));
+    if let Err(reason) = budget.read(central.len) {
+        return Ok(Err(reason));
     }
-    let Ok(len) = usize::try_from(central.len) else {
-        return Ok(Err("its directory is too long".to_owned()));
-    };
-    let Some(directory) = read(source, central.offset, len)? else {
+    let len = usize::try_from(central.len);
+    let Some(directory) = len.ok().map(|len| read(source, central.offset, len)).transpose()?.flatten() else {
         return Ok(Err("its directory lies outside the file".to_owned()));
     };
+    Ok(members(&directory, &central, budget).map(|members| Archive {
+        members,
+        start: central.start,
+        end: central.offset,
+        directory,
+    }))
+}
+
+/// The stored members of a directory.
+fn members(directory: &[u8], central: &Central, budget: &mut Budget) -> Result<Vec<Member>, String> {
     let mut members = Vec::new();
-    let mut rest = &directory[..];
-    while rest.len() >= CENTRAL_ENTRY_BYTES && rest[..4] == CENTRAL_MAGIC {
+    let mut at = 0;
+    while let Some(rest) = directory.get(at..)
+        && rest.len() >= CENTRAL_ENTRY_BYTES
+        && rest.starts_with(&CENTRAL_MAGIC)
+    {
+        budget.member()?;
         let (name_len, extra_len, comment_len) = (u16_at(rest, 28), u16_at(rest, 30), u16_at(rest, 32));
         let total = CENTRAL_ENTRY_BYTES as u64 + name_len + extra_len + comment_len;
-        let Some((entry, next)) = usize::try_from(total).ok().and_then(|total| rest.split_at_checked(total))
-        else {
-            return Ok(Err("its directory is cut short".to_owned()));
-        };
-        rest = next;
-        if let Some(member) = member(source, entry, &central)? {
-            members.push(member);
-        }
+        let entry = usize::try_from(total).ok().and_then(|total| rest.get(..total));
+        let entry = entry.ok_or("its directory is cut short")?;
+        members.extend(member(entry, at, central));
+        at += entry.len();
     }
     if members.is_empty() {
-        return Ok(Err("it has no stored members".to_owned()));
+        return Err("it has no stored members".to_owned());
     }
-    Ok(Ok(Archive { members, start: central.start }))
+    members.shrink_to_fit();
+    Ok(members)
 }
 
 /// Finds the end record before `end`, and what it says.
-fn central(source: &dyn Source, end: u64) -> io::Result<Result<Central, String>> {
-    let tail_len = end.min(END_BYTES + COMMENT_MAX_BYTES);
-    let Some(tail) =
-        usize::try_from(tail_len).ok().map(|len| read(source, end - tail_len, len)).transpose()?.flatten()
-    else {
-        return Ok(Err("it is too short".to_owned()));
-    };
-    let is_end = |at: &usize| {
-        tail[*at..].starts_with(&END_MAGIC) && u16_at(&tail, at + 20) == (tail.len() - at) as u64 - END_BYTES
-    };
-    let last = (tail.len() + 1).saturating_sub(usize::try_from(END_BYTES).unwrap_or(22));
-    let Some(at) = (0..last).rev().find(is_end) else { return Ok(Err("it has no end record".to_owned())) };
-    let position = end - tail_len + at as u64;
-    let (mut len, mut offset) = (u32_at(&tail, at + 12), u32_at(&tail, at + 16));
+fn central(source: &dyn Source, end: u64, budget: &mut Budget) -> io::Result<Result<Central, String>> {
+    // Torch and NumPy write no comment: without one, the record is the last there is.
+    let mut found = end_record(source, end, END_BYTES)?;
+    if found.is_none() {
+        let tail_len = end.min(END_BYTES + COMMENT_MAX_BYTES);
+        if let Err(reason) = budget.read(tail_len) {
+            return Ok(Err(reason));
+        }
+        found = end_record(source, end, tail_len)?;
+    }
+    let Some((position, record)) = found else { return Ok(Err("it has no end record".to_owned())) };
+    let (mut len, mut offset) = (u32_at(&record, 12), u32_at(&record, 16));
     let mut before = position;
     // Some writers put the zip64 records there although nothing needs them: the directory ends before them.
     let locator = position.checked_sub(20).map(|at| read(source, at, 20)).transpose()?.flatten();
@@ -129,8 +187,22 @@ fn central(source: &dyn Source, end: u64) -> io::Result<Result<Central, String>>
     }
 }
 
-/// One entry of the directory; `None` for what is compressed, encrypted or does not fit.
-fn member(source: &dyn Source, entry: &[u8], central: &Central) -> io::Result<Option<Member>> {
+/// The last end record in the `tail_len` bytes before `end`, and where it is.
+fn end_record(source: &dyn Source, end: u64, tail_len: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let (Some(start), Ok(len)) = (end.checked_sub(tail_len), usize::try_from(tail_len)) else {
+        return Ok(None);
+    };
+    let Some(tail) = read(source, start, len)? else { return Ok(None) };
+    let is_end = |at: &usize| {
+        tail[*at..].starts_with(&END_MAGIC) && u16_at(&tail, at + 20) == (tail.len() - at) as u64 - END_BYTES
+    };
+    let last = (tail.len() + 1).saturating_sub(usize::try_from(END_BYTES).unwrap_or(22));
+    let at = (0..last).rev().find(is_end);
+    Ok(at.map(|at| (start + at as u64, tail[at..].to_vec())))
+}
+
+/// The entry at `at` of the directory; `None` for what is compressed, encrypted or does not fit.
+fn member(entry: &[u8], at: usize, central: &Central) -> Option<Member> {
     let (flags, method) = (u16_at(entry, 8), u16_at(entry, 10));
     let (mut packed, mut len, mut offset) = (u32_at(entry, 20), u32_at(entry, 24), u32_at(entry, 42));
     let name_end = CENTRAL_ENTRY_BYTES + usize::try_from(u16_at(entry, 28)).unwrap_or(0);
@@ -152,18 +224,10 @@ fn member(source: &dyn Source, entry: &[u8], central: &Central) -> io::Result<Op
         extra = &extra[4 + field_len..];
     }
     if method != 0 || flags & 1 != 0 || packed != len {
-        return Ok(None);
+        return None;
     }
-    let Some(header_at) = central.start.checked_add(offset) else { return Ok(None) };
-    let Some(header) =
-        read(source, header_at, LOCAL_BYTES)?.filter(|header| header.starts_with(&LOCAL_MAGIC))
-    else {
-        return Ok(None);
-    };
-    let data = header_at + LOCAL_BYTES as u64 + u16_at(&header, 26) + u16_at(&header, 28);
-    let name = String::from_utf8_lossy(&entry[CENTRAL_ENTRY_BYTES..name_end]).into_owned();
-    let fits = data.checked_add(len).is_some_and(|end| end <= source.size());
-    Ok(fits.then_some(Member { name, offset: data, len }))
+    let header = central.start.checked_add(offset).filter(|&header| header < central.offset)?;
+    Some(Member { name: at + CENTRAL_ENTRY_BYTES..at + name_end, header, len })
 }
 
 #[cfg(test)]
@@ -185,7 +249,7 @@ mod tests {
         bytes.extend_from_slice(&56u16.to_le_bytes());
         bytes.extend_from_slice(b"PK\x06\x06");
         bytes.resize(end + 22 + 56, 0);
-        let central = central(&&bytes[..], bytes.len() as u64).unwrap().unwrap();
+        let central = central(&&bytes[..], bytes.len() as u64, &mut Budget::new()).unwrap().unwrap();
         assert!(central.start <= end as u64, "it begins at {}", central.start);
     }
 }

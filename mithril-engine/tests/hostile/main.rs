@@ -2,6 +2,8 @@
 //! proportion to their length.
 
 mod allocations;
+mod archives;
 mod pickler;
 mod pickles;
+mod reading;
 mod zip;

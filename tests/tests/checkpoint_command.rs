@@ -164,6 +164,37 @@ fn holes_stay_holes() {
 }
 
 #[test]
+fn a_gguf_file_is_seen_as_one() {
+    let folder = folder();
+    // One matrix of Q8_0, rows of 4096: a scale and 32 numbers a block.
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    let mut number = |value: u64, width: usize| file.extend_from_slice(&value.to_le_bytes()[..width]);
+    number(1, 8);
+    number(0, 8);
+    number(1, 8);
+    number(u64::from(b'w'), 1);
+    for (value, width) in [(2, 4), (4096, 8), (300, 8), (8, 4), (0, 8)] {
+        number(value, width);
+    }
+    file.resize(file.len().next_multiple_of(32), 0);
+    let data = Random::new(3).bytes(300 * 4096 / 32 * 34);
+    file.extend_from_slice(&data);
+    fs::write(folder.path().join("model.gguf"), &file).unwrap();
+    let info: serde_json::Value =
+        serde_json::from_str(&ok(&folder, &["info", "--json", "model.gguf"])).unwrap();
+    assert_eq!((&info["container"], &info["tensors"][0]["name"]), (&"gguf".into(), &"w".into()));
+    assert_eq!(info["tensors"][0]["shape"], serde_json::json!([300, 4096]));
+    assert_eq!(info["tensors"][0]["bytes"], data.len());
+    assert!(ok(&folder, &["info", "model.gguf"]).contains("gguf"));
+    ok(&folder, &["compress", "model.gguf"]);
+    ok(&folder, &["decompress", "model.gguf.mcp", "-o", "back"]);
+    assert!(fs::read(folder.path().join("back")).unwrap() == file);
+    let info: serde_json::Value =
+        serde_json::from_str(&ok(&folder, &["info", "--json", "model.gguf.mcp"])).unwrap();
+    assert_eq!(info["container"], "gguf");
+}
+
+#[test]
 fn differences_are_told_tensor_by_tensor() {
     let folder = folder();
     let text = ok(&folder, &["diff", "--json", "step1.safetensors", "step2.safetensors"]);

@@ -5,6 +5,7 @@
 //! [`Container::Unknown`], and the file is handled by the element width that a sample suggests.
 
 mod element;
+mod gguf;
 mod npy;
 mod pickle;
 mod safetensors;
@@ -36,13 +37,16 @@ pub enum Container {
     Npy = 4,
     /// A zip of NumPy arrays.
     Npz = 5,
+    /// A GGUF file, as llama.cpp reads them.
+    Gguf = 6,
 }
 
 impl Container {
     /// The container with this number on disk.
     pub fn from_code(code: u8) -> Option<Self> {
-        use Container::{Npy, Npz, Safetensors, TorchLegacy, TorchZip, Unknown};
-        [Unknown, Safetensors, TorchZip, TorchLegacy, Npy, Npz].into_iter().find(|c| *c as u8 == code)
+        use Container::{Gguf, Npy, Npz, Safetensors, TorchLegacy, TorchZip, Unknown};
+        let all = [Unknown, Safetensors, TorchZip, TorchLegacy, Npy, Npz, Gguf];
+        all.into_iter().find(|c| *c as u8 == code)
     }
 
     /// Its number on disk.
@@ -59,6 +63,7 @@ impl Container {
             Container::TorchLegacy => "torch-legacy",
             Container::Npy => "npy",
             Container::Npz => "npz",
+            Container::Gguf => "gguf",
         }
     }
 }
@@ -99,22 +104,24 @@ type Parsed = io::Result<Option<Result<Vec<Tensor>, String>>>;
 /// Only those of reading `source`. Malformed content is no error: see the module.
 pub fn inspect(source: &dyn Source) -> io::Result<Layout> {
     type Parser = fn(&dyn Source) -> Parsed;
-    let parsers: [(Container, Parser); 5] = [
+    let parsers: [(Container, Parser); 6] = [
         (Container::TorchZip, torch_zip::parse),
         (Container::Npz, npy::parse_npz),
         (Container::Npy, npy::parse),
         (Container::TorchLegacy, torch_legacy::parse),
+        (Container::Gguf, gguf::parse),
         (Container::Safetensors, safetensors::parse),
     ];
+    // Of the format that its first bytes looked most like.
     let mut note = None;
     for (container, parse) in parsers {
         match parse(source)? {
             None => {}
             Some(Ok(tensors)) => match in_order(tensors, source.size()) {
                 Ok(tensors) => return Ok(Layout { container, tensors, note: None }),
-                Err(reason) => note = Some(format!("{}: {reason}", container.name())),
+                Err(reason) => note = note.or_else(|| Some(format!("{}: {reason}", container.name()))),
             },
-            Some(Err(reason)) => note = Some(format!("{}: {reason}", container.name())),
+            Some(Err(reason)) => note = note.or_else(|| Some(format!("{}: {reason}", container.name()))),
         }
     }
     let tensors = in_order(sampled::guess(source)?, source.size()).unwrap_or_default();

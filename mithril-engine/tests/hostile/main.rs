@@ -3,6 +3,7 @@
 
 mod allocations;
 mod archives;
+mod headers;
 mod pickler;
 mod pickles;
 mod reading;

@@ -29,7 +29,7 @@ class Inspection:
 
     @property
     def container(self) -> str:
-        """The format: "safetensors", "torch-zip", "torch-legacy", "npy", "npz" or "unknown"."""
+        """The format: "safetensors", "torch-zip", "torch-legacy", "npy", "npz", "gguf" or "unknown"."""
     @property
     def note(self) -> str | None:
         """Why the file is unknown although its first bytes looked like a known format."""

@@ -50,12 +50,13 @@ impl Kind {
             21 => (256, 110),
             22 => (256, 82),
             23 => (256, 136),
-            // IQ1_M, TQ1_0, TQ2_0, MXFP4, NVFP4.
+            // IQ1_M, TQ1_0, TQ2_0, MXFP4, NVFP4, Q1_0.
             29 => (256, 56),
             34 => (256, 54),
             35 => (256, 66),
             39 => (32, 17),
             40 => (64, 36),
+            41 => (128, 18),
             _ => return None,
         };
         Some(Self { element: Element::Bytes, block, block_bytes })

@@ -167,6 +167,7 @@ fn quantised_blocks_are_bytes_of_the_right_number() {
         (35, 256, 2.0625),
         (39, 32, 4.25),
         (40, 64, 4.5),
+        (41, 128, 1.125),
     ];
     for (kind, block, bits) in kinds {
         let row = u64::from(2u32 * block);

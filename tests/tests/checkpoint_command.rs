@@ -147,6 +147,68 @@ fn a_directory_goes_and_comes_back_whole() {
 }
 
 #[test]
+fn an_index_stands_for_its_shards() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let index = |shards: &[&str]| {
+        let map: serde_json::Map<_, _> =
+            shards.iter().enumerate().map(|(i, shard)| (format!("w{i}"), (*shard).into())).collect();
+        serde_json::json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string()
+    };
+    let name = "model.safetensors.index.json";
+    // As a hub's cache has them: the files are elsewhere.
+    fs::create_dir_all(at("run/more")).unwrap();
+    fs::rename(at("step2.safetensors"), at("blob")).unwrap();
+    std::os::unix::fs::symlink("../../blob", at("run/more/two.safetensors")).unwrap();
+    fs::write(at("run/one.safetensors"), checkpoint(1)).unwrap();
+    fs::write(at("run/unnamed.safetensors"), checkpoint(1)).unwrap();
+    let shards = ["one.safetensors", "more/two.safetensors", "one.safetensors"];
+    fs::write(at("run").join(name), index(&shards)).unwrap();
+    let path = &format!("run/{name}")[..];
+
+    let (_, message) = refused(&folder, &["compress", path]);
+    assert!(message.contains("2 shards") && message.contains("-o"), "{message}");
+    ok(&folder, &["compress", path, "-o", "small"]);
+    assert!(at("small/one.safetensors.mcp").is_file() && !at("small/unnamed.safetensors.mcp").exists());
+    ok(&folder, &["decompress", "-r", "small", "-o", "back"]);
+    for name in ["one.safetensors", "more/two.safetensors", name] {
+        assert!(
+            fs::read(at("run").join(name)).unwrap() == fs::read(at("back").join(name)).unwrap(),
+            "{name}"
+        );
+    }
+    // The base is an index, or its directory; the working directory may be that of the index.
+    for base in ["back", &format!("back/{name}")] {
+        ok(&folder, &["compress", path, "-f", "-o", "deltas", "--base", base]);
+        assert!(fs::metadata(at("deltas/more/two.safetensors.mcp")).unwrap().len() < 10_000);
+    }
+    fs::write(at(name), index(&["step1.safetensors"])).unwrap();
+    ok(&folder, &["compress", name, "-o", "here"]);
+    assert!(at("here/step1.safetensors.mcp").is_file());
+
+    for (shard, why) in [
+        ("missing.safetensors", "cannot be read"),
+        ("more", "no regular file"),
+        ("../step1.safetensors", "not below"),
+        ("more/../../step1.safetensors", "not below"),
+        (at("step1.safetensors").to_str().unwrap(), "not below"),
+        ("", "not below"),
+    ] {
+        fs::write(at("run").join(name), index(&["one.safetensors", shard])).unwrap();
+        let (_, message) = refused(&folder, &["compress", path, "-o", "none"]);
+        assert!(message.contains(why) && message.contains(&format!("{shard:?}")), "{message}");
+        assert!(!at("none").exists(), "nothing is written before all shards are there");
+    }
+    // What is only named like an index is a file.
+    for text in ["{", "[]", "{\"weight_map\": 1}", "{}"] {
+        fs::write(at("run").join(name), text).unwrap();
+        ok(&folder, &["compress", path, "-f", "-o", "file.mcp"]);
+        ok(&folder, &["decompress", "file.mcp", "-f", "-o", "file"]);
+        assert_eq!(fs::read_to_string(at("file")).unwrap(), text);
+    }
+}
+
+#[test]
 fn holes_stay_holes() {
     let folder = folder();
     let file = File::create(folder.path().join("sparse")).unwrap();

@@ -15,6 +15,7 @@ use crate::codec::{self, Against, Input, Options, Scratch};
 use crate::error::{Error, Result};
 use crate::format::manifest::{self, Extent, Manifest};
 use crate::id::{ChunkId, ManifestId};
+use crate::range::ByteRange;
 use crate::settings::MAX_DELTA_DEPTH;
 use crate::source::{self, Source};
 use crate::store::{PackWriter, ReadScratch, Store};

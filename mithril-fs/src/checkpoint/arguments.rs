@@ -94,13 +94,15 @@ impl LossyFlags {
 /// Flags of `compress`.
 #[derive(Args, Debug)]
 pub struct CompressFlags {
-    /// The file; `-` is standard input. With `-r` the directory.
+    /// The file; `-` is standard input. With `-r` the directory. An index (`model.safetensors.index.json`) stands for
+    /// itself and its shards.
     pub input: PathBuf,
-    /// Where to write it; `-` is standard output. The input's name with `.mcp` behind it if not given.
+    /// Where to write it; `-` is standard output. The input's name with `.mcp` behind it if not given. With `-r`, and
+    /// for an index, a directory.
     #[arg(long, short)]
     pub output: Option<PathBuf>,
     /// An earlier checkpoint, compressed or not, to store only the difference from. It is needed to decompress. With
-    /// `-r` a directory with files of the same names.
+    /// `-r`, and for an index, a directory with files of the same names.
     #[arg(long)]
     pub base: Option<PathBuf>,
     /// How to compress.

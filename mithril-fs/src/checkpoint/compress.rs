@@ -9,6 +9,7 @@ use mithril_engine::quantize::Report;
 use super::arguments::CompressFlags;
 use super::failure::Failure;
 use super::files::{Output, files_below, is_standard};
+use super::index;
 use super::input::{self, with_extension};
 use crate::cli::bar::Bar;
 use crate::cli::format::{bytes, ratio};
@@ -16,6 +17,11 @@ use crate::cli::format::{bytes, ratio};
 pub(super) fn run(flags: &CompressFlags) -> Result<(), Failure> {
     if flags.recursive {
         return directory(flags);
+    }
+    if index::is_named_like_one(&flags.input)
+        && let Some(files) = index::files_of(&flags.input)?
+    {
+        return shards(flags, &files);
     }
     let output = match &flags.output {
         Some(output) => output.clone(),
@@ -90,18 +96,44 @@ fn one(flags: &CompressFlags, from: &Path, to: &Path, base: Option<&Path>) -> Re
 
 /// Compresses every file below a directory.
 fn directory(flags: &CompressFlags) -> Result<(), Failure> {
-    let Some(target) = flags.output.as_ref().filter(|output| !is_standard(output)) else {
-        return Err(Failure::new("-r needs a directory to write to: give it with -o"));
-    };
+    let target = target(flags, "-r needs a directory to write to: give it with -o")?;
+    each(flags, &flags.input, &files_below(&flags.input)?, target, flags.base.as_deref())
+}
+
+/// Compresses an index and its shards.
+fn shards(flags: &CompressFlags, files: &[PathBuf]) -> Result<(), Failure> {
+    let shards = files.len() - 1;
+    let message =
+        format!("it is the index of {shards} shards: give a directory to write them and it to with -o");
+    let target = target(flags, &format!("{}: {message}", flags.input.display()))?;
+    // The base is a directory, or an index in one.
+    let is_index = |base: &Path| index::is_named_like_one(base) && !base.is_dir();
+    let base = flags.base.as_deref().map(|base| if is_index(base) { index::folder_of(base) } else { base });
+    each(flags, index::folder_of(&flags.input), files, target, base)
+}
+
+/// The directory to write to, or what is said if there is none.
+fn target<'a>(flags: &'a CompressFlags, without: &str) -> Result<&'a Path, Failure> {
+    let output = flags.output.as_deref().filter(|output| !is_standard(output));
+    output.ok_or_else(|| Failure::new(without))
+}
+
+/// Compresses files of a directory into another one.
+fn each(
+    flags: &CompressFlags,
+    root: &Path,
+    files: &[PathBuf],
+    target: &Path,
+    base: Option<&Path>,
+) -> Result<(), Failure> {
     let mut total = Summary::default();
     let mut failures = Vec::new();
-    let files = files_below(&flags.input)?;
-    for relative in &files {
+    for relative in files {
         let to = with_extension(&target.join(relative));
         let folder = to.parent().unwrap_or(target);
         fs::create_dir_all(folder).map_err(|error| Failure::at(folder, error))?;
-        let base = flags.base.as_ref().and_then(|base| counterpart(base, relative));
-        match one(flags, &flags.input.join(relative), &to, base.as_deref()) {
+        let base = base.and_then(|base| counterpart(base, relative));
+        match one(flags, &root.join(relative), &to, base.as_deref()) {
             Ok(summary) => {
                 say(&relative.display().to_string(), &summary);
                 total.original_bytes += summary.original_bytes;

@@ -7,6 +7,7 @@ mod decompress;
 mod diff;
 mod failure;
 mod files;
+mod index;
 mod info;
 mod input;
 mod verify;

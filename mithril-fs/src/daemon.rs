@@ -92,6 +92,12 @@ impl Watcher for Relay {
         }
     }
 
+    fn linked(&self, node: &Arc<Node>, path: &Path) {
+        if let Some(packer) = self.packer.get() {
+            packer.linked(node, path);
+        }
+    }
+
     fn renamed(&self, from: &Path, to: &Path, exchanged: bool) {
         if let Some(packer) = self.packer.get() {
             packer.renamed(from, to, exchanged);

@@ -128,6 +128,13 @@ impl Backend for Daemon {
     fn sync(&self, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
         let packer = self.packer()?;
         self.scanned.wait();
+        // The packer hears of files as they are closed, linked and renamed. What it missed is found here.
+        let everything = RelPath::default();
+        for found in self.tree.undisturbed(|| self.files(&everything))? {
+            if found.state == State::Plain {
+                packer.found(found.path, &found.stat);
+            }
+        }
         Ok(packer.drain(Path::new(""), &mut |now| progress(now).is_continue()))
     }
 

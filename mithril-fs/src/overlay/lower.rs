@@ -58,21 +58,30 @@ pub(crate) fn reopen_quietly(fd: impl AsFd) -> Result<File> {
     }
 }
 
-/// Where `fd` lies below `root`; `None` if it was deleted or moved out.
+/// Where `fd` lies below `root`, by the name that it was found under; `None` if that was deleted or moved out.
 pub(crate) fn path_below(root: impl AsFd, fd: impl AsFd) -> Option<PathBuf> {
-    let root = rustix::fs::readlink(proc_path(root), Vec::new()).ok()?.into_bytes();
-    let path = rustix::fs::readlink(proc_path(fd), Vec::new()).ok()?.into_bytes();
-    let rest = if root == b"/" { path.strip_prefix(b"/")? } else { path.strip_prefix(&root[..])? };
+    let top = rustix::fs::readlink(proc_path(&root), Vec::new()).ok()?.into_bytes();
+    let path = rustix::fs::readlink(proc_path(&fd), Vec::new()).ok()?.into_bytes();
+    let rest = if top == b"/" { path.strip_prefix(b"/")? } else { path.strip_prefix(&top[..])? };
     let rest = match rest {
         [] => rest,
         [b'/', rest @ ..] => rest,
-        rest if root == b"/" => rest,
+        rest if top == b"/" => rest,
         _ => return None,
     };
-    if rest.ends_with(b" (deleted)") {
+    let below = PathBuf::from(std::ffi::OsString::from_vec(rest.to_vec()));
+    // So the kernel marks a name that is gone; but a name may end like that too.
+    if rest.ends_with(b" (deleted)") && !is_at(root, &below, fd) {
         return None;
     }
-    Some(PathBuf::from(std::ffi::OsString::from_vec(rest.to_vec())))
+    Some(below)
+}
+
+/// Whether `path` below `root` is a name of what `fd` holds.
+pub(crate) fn is_at(root: impl AsFd, path: &Path, fd: impl AsFd) -> bool {
+    let named = locate_path(root, path).and_then(stat);
+    let held = stat(fd);
+    named.is_ok_and(|named| held.is_ok_and(|held| (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)))
 }
 
 /// Sets the modification time and leaves the access time.

@@ -124,6 +124,11 @@ impl Overlay {
                 AtFlags::SYMLINK_FOLLOW,
             )
         })?;
+        if node.kind == FileType::RegularFile
+            && let Some(dir) = lower::path_below(&self.nodes.root().fd, &dir.fd)
+        {
+            self.watcher.linked(&node, &dir.join(name));
+        }
         self.look_up(parent, name)
     }
 

@@ -10,6 +10,9 @@ pub(crate) trait Watcher: Send + Sync {
     /// The last handle of a plain regular file was released.
     fn closed(&self, node: &Arc<Node>, written: bool);
 
+    /// A regular file has one more name.
+    fn linked(&self, node: &Arc<Node>, path: &Path);
+
     /// A file or directory has another path now; with `exchanged`, the other one has the old path.
     fn renamed(&self, from: &Path, to: &Path, exchanged: bool);
 

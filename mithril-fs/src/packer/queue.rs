@@ -2,12 +2,15 @@
 //!
 //! Owns the order and the times; never touches a file. A path is in the queue once. Renames carry it along.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::natural::NaturalKey;
+
+/// Files that were not where they had been queued, and are remembered: a rename is told a moment after it is done.
+const REMEMBERED_LOST: usize = 64;
 
 /// A file that waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,7 +37,10 @@ impl Item {
 #[derive(Default)]
 struct State {
     items: BTreeMap<NaturalKey, Item>,
+    /// The file that is being packed, where it is now.
     active: Option<Item>,
+    /// The latest files that were not where they had been queued.
+    lost: VecDeque<Item>,
     stopped: bool,
     /// Counts whenever something was taken or finished, for whoever waits.
     steps: u64,
@@ -55,6 +61,33 @@ impl Queue {
     /// Adds a file, due after `delay`. One that waits already is put off to then: it was written again.
     pub(super) fn add(&self, path: PathBuf, size: u64, delay: Duration) {
         self.put(path, size, delay, 0, false);
+    }
+
+    /// Adds a file that was found to be plain, due now, unless it waits already or is being packed.
+    pub(super) fn found(&self, path: PathBuf, size: u64) {
+        let mut state = self.lock();
+        let key = NaturalKey::of(&path);
+        let is_known =
+            state.items.contains_key(&key) || state.active.as_ref().is_some_and(|active| active.path == path);
+        if !is_known {
+            let item = Item { size, due: Instant::now(), attempts: 0, deferred: false, path };
+            state.items.insert(key, item);
+            self.changed.notify_all();
+        }
+    }
+
+    /// The file that was taken is not at its path. If it was renamed, it waits at the other one from here on; also if
+    /// that is only told later.
+    pub(super) fn lost(&self, item: &Item) {
+        let mut state = self.lock();
+        match state.active.clone().filter(|active| active.path != item.path) {
+            Some(renamed) => drop(state.items.insert(NaturalKey::of(&renamed.path), renamed)),
+            None => {
+                state.lost.truncate(REMEMBERED_LOST - 1);
+                state.lost.push_front(item.clone());
+            }
+        }
+        self.changed.notify_all();
     }
 
     /// Adds a file again that could not be packed.
@@ -137,25 +170,31 @@ impl Queue {
 
     /// Carries renamed files and directories along.
     pub(super) fn renamed(&self, from: &Path, to: &Path, exchanged: bool) {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let affected: Vec<NaturalKey> = state
             .items
             .iter()
             .filter(|(_, item)| item.path.starts_with(from) || item.path.starts_with(to))
             .map(|(key, _)| key.clone())
             .collect();
-        let moved: Vec<Item> = affected.iter().filter_map(|key| state.items.remove(key)).collect();
-        for mut item in moved {
-            let target = match (item.path.strip_prefix(from), item.path.strip_prefix(to)) {
-                (Ok(rest), _) => Some(join(to, rest)),
-                (_, Ok(rest)) if exchanged => Some(join(from, rest)),
-                // What was there before was replaced.
-                _ => None,
-            };
-            if let Some(target) = target {
-                item.path = target;
-                state.items.insert(NaturalKey::of(&item.path), item);
+        let mut moved: Vec<Item> = affected.iter().filter_map(|key| state.items.remove(key)).collect();
+        let is_lost = |item: &Item| item.path.starts_with(from) || (exchanged && item.path.starts_with(to));
+        state.lost.retain(|item| {
+            let found = is_lost(item);
+            moved.extend(found.then(|| item.clone()));
+            !found
+        });
+        for item in moved {
+            // What was there before was replaced, if it has no other path now.
+            if let Some(path) = path_after(&item.path, from, to, exchanged) {
+                state.items.insert(NaturalKey::of(&path), item.at(path));
             }
+        }
+        if let Some(active) = &mut state.active
+            && let Some(path) = path_after(&active.path, from, to, exchanged)
+        {
+            active.path = path;
         }
         self.changed.notify_all();
     }
@@ -180,6 +219,15 @@ impl Queue {
     /// The file that is being packed.
     pub(super) fn active(&self) -> Option<PathBuf> {
         self.lock().active.as_ref().map(|item| item.path.clone())
+    }
+}
+
+/// Where what was at `path`, at or below one of the two, is after a rename; `None` if it was replaced.
+fn path_after(path: &Path, from: &Path, to: &Path, exchanged: bool) -> Option<PathBuf> {
+    match (path.strip_prefix(from), path.strip_prefix(to)) {
+        (Ok(rest), _) => Some(join(to, rest)),
+        (_, Ok(rest)) if exchanged => Some(join(from, rest)),
+        _ => None,
     }
 }
 
@@ -237,6 +285,44 @@ mod tests {
         let exchanged = queue(&["x/1", "y/2"]);
         exchanged.renamed(Path::new("x"), Path::new("y"), true);
         assert_eq!(take_all(&exchanged), ["x/2", "y/1"]);
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_while_it_is_looked_for_is_not_lost() {
+        // The rename is told before the file was looked for, or only after it was not found.
+        for is_told_before in [true, false] {
+            let queue = queue(&["tmp/a", "b"]);
+            let first = queue.take().unwrap();
+            let item = if first.path == Path::new("b") { queue.take().unwrap() } else { first };
+            assert_eq!(item.path, Path::new("tmp/a"));
+            let rename = || queue.renamed(Path::new("tmp"), Path::new("final"), false);
+            if is_told_before {
+                rename();
+            }
+            queue.lost(&item);
+            queue.finished();
+            if !is_told_before {
+                assert!(!queue.waiting().iter().any(|item| item.path.ends_with("a")));
+                rename();
+            }
+            let last = take_all(&queue).pop();
+            assert_eq!(last.as_deref(), Some("final/a"), "told before: {is_told_before}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_added_once_and_changes_nothing_that_waits() {
+        let queue = Queue::default();
+        queue.add("waits".into(), 1, Duration::from_secs(3600));
+        queue.found("waits".into(), 1);
+        queue.found("new".into(), 1);
+        let active = queue.take().unwrap();
+        assert_eq!(active.path, Path::new("new"));
+        queue.found("new".into(), 1);
+        queue.finished();
+        let waiting = queue.waiting();
+        assert_eq!(waiting.iter().map(|item| item.path.as_path()).collect::<Vec<_>>(), [Path::new("waits")]);
+        assert!(waiting[0].due > Instant::now());
     }
 
     #[test]

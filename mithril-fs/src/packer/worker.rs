@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use super::queue::{Item, Queue};
 use super::{candidates, scan};
 use crate::control::protocol::{PackReport, Progress, RelPath};
-use crate::overlay::node::Node;
+use crate::fault::{self, Point};
+use crate::overlay::node::{Node, NodeId};
 use crate::overlay::transition::{Fingerprint, Refusal};
 use crate::overlay::{Overlay, lower};
 use crate::stub::{self, KeepPlain, Namespace};
@@ -32,6 +33,9 @@ const CLOCK_TICK: Duration = Duration::from_millis(20);
 
 /// Files that were found not worth packing and are not tried again until they change.
 const REMEMBERED_VERDICTS: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
+
+/// Files that got another name by `link`, whose name is remembered: that of their inode may be gone.
+const REMEMBERED_LINKS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Files left plain that are remembered with their reason, for the reports.
 const REMEMBERED_REASONS: usize = 1000;
@@ -72,6 +76,7 @@ pub(crate) struct Packer {
     pub(crate) totals: Totals,
     cancel: AtomicBool,
     verdicts: Mutex<LruCache<u64, Verdict>>,
+    links: Mutex<LruCache<NodeId, PathBuf>>,
     left_plain: Mutex<BTreeMap<PathBuf, String>>,
 }
 
@@ -97,6 +102,7 @@ impl Packer {
             totals: Totals::default(),
             cancel: AtomicBool::new(false),
             verdicts: Mutex::new(LruCache::new(REMEMBERED_VERDICTS)),
+            links: Mutex::new(LruCache::new(REMEMBERED_LINKS)),
             left_plain: Mutex::default(),
         }
     }
@@ -120,13 +126,25 @@ impl Packer {
 
     /// A file may be worth packing from now on.
     pub(crate) fn offer(&self, path: PathBuf, stat: &Stat, delay: Duration) {
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && size >= PACK_MIN_BYTES
-            && self.verdict(stat.st_ino) != Some((size, lower::mtime_ns(stat)))
-        {
+        if let Some(size) = self.worth_trying(stat) {
             self.queue.add(path, size, delay);
         }
+    }
+
+    /// A plain file was found by looking through the directory. Changes nothing if it is known already.
+    pub(crate) fn found(&self, path: PathBuf, stat: &Stat) {
+        if let Some(size) = self.worth_trying(stat) {
+            self.queue.found(path, size);
+        }
+    }
+
+    /// The size of a file that may be worth packing.
+    fn worth_trying(&self, stat: &Stat) -> Option<u64> {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let worth = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && size >= PACK_MIN_BYTES
+            && self.verdict(stat.st_ino) != Some((size, lower::mtime_ns(stat)));
+        worth.then_some(size)
     }
 
     /// The last handle of a plain file was released.
@@ -138,6 +156,13 @@ impl Packer {
         if let Some(path) = self.path_of(node) {
             self.offer(path, &stat, self.parts.settle);
         }
+    }
+
+    /// A file has one more name, which may be the one to stay.
+    pub(crate) fn linked(&self, node: &Node, path: &Path) {
+        let Ok(stat) = node.stat() else { return };
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).put(node.id, path.to_owned());
+        self.offer(path.to_owned(), &stat, self.parts.settle);
     }
 
     /// Files have other paths now.
@@ -194,8 +219,13 @@ impl Packer {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).copied()
     }
 
+    /// A name of the file, if one is known.
     fn path_of(&self, node: &Node) -> Option<PathBuf> {
-        lower::path_below(&self.parts.overlay.nodes.root().fd, &node.fd)
+        let root = &self.parts.overlay.nodes.root().fd;
+        lower::path_below(root, &node.fd).or_else(|| {
+            let path = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(&node.id)?.clone();
+            lower::is_at(root, &path, &node.fd).then_some(path)
+        })
     }
 
     /// Packs everything that waits at or below `prefix` without its settle time, and waits for it.
@@ -244,12 +274,16 @@ impl Packer {
     }
 
     fn pack_item(&self, item: &Item) {
+        fault::reached(Point::Taken);
         let root = &self.parts.overlay.nodes.root().fd;
         let located = lower::locate_path(root, &item.path).and_then(|fd| self.parts.overlay.nodes.pin(fd));
         let (node, stat) = match located {
             Ok(located) => located,
-            // Gone, or moved by somebody below the mount.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return self.left(&item.path, None),
+            // Gone, or moved just now.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                self.queue.lost(item);
+                return self.left(&item.path, None);
+            }
             Err(error) => return self.fail(item, &error.to_string()),
         };
         let started = Instant::now();
@@ -274,8 +308,9 @@ impl Packer {
                 self.queue.retry(item, path, self.parts.settle.max(CLOCK_TICK), false);
             }
             Ok(Done::Refused(Refusal::Open)) => {
-                // Its release will bring it back.
+                // Its release will bring it back, unless its name is not known then.
                 self.left(&path, Some("open".to_owned()));
+                self.queue.retry(item, path, delay_after(item.attempts), true);
             }
             Ok(Done::Refused(Refusal::Leased)) => {
                 self.left(&path, Some("in use: mapped, or open below the mount".to_owned()));

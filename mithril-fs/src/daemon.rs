@@ -72,6 +72,10 @@ impl Latch {
         self.1.notify_all();
     }
 
+    fn is_open(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait(&self) {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.1.wait_while(open, |open| !*open));

@@ -72,7 +72,7 @@ impl KeepPlain {
         Ok(rustix::fs::setxattr(path, namespace.keep_plain_name(), &value, XattrFlags::empty())?)
     }
 
-    /// Removes the attribute; none is no error.
+    /// Removes the attribute, since the file may be packed; none is no error.
     pub fn remove(path: &str, namespace: Namespace) {
         // Left over, it names a size and time that the file does not have any more.
         let _ = rustix::fs::removexattr(path, namespace.keep_plain_name());

@@ -8,10 +8,13 @@ use super::format::{bytes, ratio, table, whole};
 use super::target::{self, Target};
 use crate::control::client;
 use crate::control::protocol::CommandError;
-use crate::control::protocol::{Answer, FileEntry, FileState, RelPath, Request, Status, Unseen};
+use crate::control::protocol::{Answer, FileEntry, FileState, LeftPlain, RelPath, Request, Status, Unseen};
 use crate::exit::ExitCode;
 use crate::ops::offline::{Offline, Use};
 use crate::ops::{cat, list};
+
+/// Files that are named in a message; of more only the number is said.
+pub(super) const NAMED_FILES: usize = 10;
 
 /// Prints; a reader that went away is no error.
 fn print(text: &str) -> Result<(), CommandError> {
@@ -49,7 +52,7 @@ pub(super) fn status(flags: &QueryFlags) -> Outcome {
         },
         Target::Unmounted { directory, .. } => {
             let offline = Offline::open(&directory, Use::Read)?;
-            let totals = list::totals(&offline.directory())?;
+            let totals = list::totals(&offline.directory(), &mut |_| {})?;
             let usage = offline.directory().store.usage();
             Status {
                 directory,
@@ -68,6 +71,17 @@ pub(super) fn status(flags: &QueryFlags) -> Outcome {
     }
     say_unseen(&status.unseen);
     Ok(ExitCode::Ok)
+}
+
+/// Names the first files that are plain, and says how many more there are.
+pub(super) fn left_plain_text(left: &LeftPlain) -> String {
+    let named = left.named.iter().take(NAMED_FILES);
+    let mut text: String = named.map(|(path, reason)| format!("  plain: {path} ({reason})\n")).collect();
+    let more = left.count().saturating_sub(NAMED_FILES as u64);
+    if more > 0 {
+        text.push_str(&format!("  and {more} more plain files\n"));
+    }
+    text
 }
 
 fn status_text(status: &Status) -> String {
@@ -97,9 +111,14 @@ fn status_text(status: &Status) -> String {
         row("reads served", format!("{} requests, {}", status.read_requests, bytes(status.read_bytes)));
         row("writes served", format!("{} requests, {}", status.write_requests, bytes(status.write_bytes)));
         row("passthrough opens", status.passthrough_opens.to_string());
+        if status.left_plain.count() > 0 {
+            let (all, for_now) = (status.left_plain.count(), status.left_plain.for_now);
+            row("left plain", format!("{all} files, {for_now} of them for now only"));
+        }
     }
     let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
     let mut text: String = rows.iter().map(|row| format!("{:<width$}  {}\n", row[0], row[1])).collect();
+    text.push_str(&left_plain_text(&status.left_plain));
     for error in &status.errors {
         text.push_str(&format!("error: {error}\n"));
     }

@@ -8,7 +8,7 @@ use super::Outcome;
 use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
 use super::bar::Bar;
 use super::format::{bytes, ratio};
-use super::query::{say_unseen, unexpected};
+use super::query::{NAMED_FILES, left_plain_text, say_unseen, unexpected};
 use super::target::{self, Target};
 use crate::control::client;
 use crate::control::protocol::CommandError;
@@ -21,9 +21,6 @@ use crate::ops::{collect, verify as verifying};
 
 /// How long `umount` waits for a daemon to end after its mount is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Files that are named in a message; of more only the number is said.
-const NAMED_FILES: usize = 10;
 
 /// Shows how far a command is.
 fn show(bar: &Bar, now: &Progress) {
@@ -110,15 +107,10 @@ fn say_packed(report: &PackReport) -> ExitCode {
         bytes(report.stored_bytes),
         ratio(report.logical_bytes, report.stored_bytes)
     );
-    for (path, reason) in report.left_plain.iter().take(NAMED_FILES) {
-        println!("  plain: {path} ({reason})");
-    }
-    if report.left_plain.len() > NAMED_FILES {
-        println!("  and {} more plain files", report.left_plain.len() - NAMED_FILES);
-    }
+    print!("{}", left_plain_text(&report.left_plain));
+    let seen = say_unseen(&report.unseen);
     // What cannot be made smaller is as good as packed.
-    let unfinished = report.left_plain.iter().any(|(_, reason)| reason != crate::packer::INCOMPRESSIBLE);
-    if unfinished { ExitCode::Partial } else { ExitCode::Ok }
+    if report.left_plain.for_now > 0 { ExitCode::Partial } else { seen }
 }
 
 pub(super) fn unpack(flags: &PathsFlags) -> Outcome {

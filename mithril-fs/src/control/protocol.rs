@@ -182,6 +182,25 @@ impl Unseen {
     }
 }
 
+/// Plain files that are large enough to be packed, and that are not going to be without more to happen.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LeftPlain {
+    /// The first ones, with the reason.
+    pub named: Vec<(RelPath, String)>,
+    /// How many more there are.
+    pub more: u64,
+    /// How many of all of them are so for now only: in use, failed, not tried yet. The others stay plain until they
+    /// change: hardly compressible, or unpacked by hand.
+    pub for_now: u64,
+}
+
+impl LeftPlain {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.named.len() as u64 + self.more
+    }
+}
+
 /// How a daemon stands.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
@@ -225,6 +244,9 @@ pub struct Status {
     pub passthrough_opens: u64,
     /// Errors since the mount, latest last; bounded.
     pub errors: Vec<String>,
+    /// Files that are plain and wait for nothing. Empty while packing is off.
+    #[serde(default)]
+    pub left_plain: LeftPlain,
     /// What is not counted, since it could not be looked at.
     #[serde(default)]
     pub unseen: Unseen,
@@ -279,8 +301,11 @@ pub struct PackReport {
     pub logical_bytes: u64,
     /// What was added to the store for them.
     pub stored_bytes: u64,
-    /// Files left plain for now, with the reason: in use, mapped, incompressible, failed.
-    pub left_plain: Vec<(RelPath, String)>,
+    /// Files left plain.
+    pub left_plain: LeftPlain,
+    /// What could not be looked at.
+    #[serde(default)]
+    pub unseen: Unseen,
 }
 
 /// What unpacking came to.

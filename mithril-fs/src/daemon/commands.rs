@@ -5,18 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::io::Errno;
+
 use super::{Daemon, failed, unnamed};
 use crate::control::backend::{Backend, ProgressSink};
 use crate::control::protocol::{
-    CommandError, GcReport, Listing, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
-    VerifyReport,
+    CommandError, GcReport, LeftPlain, Listing, PackReport, Progress, RelPath, Status, StopReport,
+    UnpackReport, Unseen, VerifyReport,
 };
 use crate::exit::ExitCode;
 use crate::mounting::{holders, unmount};
 use crate::ops::walk::{Found, State, walk, why_unseen};
 use crate::ops::{Directory, collect, list, verify};
 use crate::overlay::lower;
-use crate::packer::Packer;
+use crate::packer::{Packer, Reason};
+
+/// Files that are named of those that were left plain.
+const NAMED_LEFT: usize = 100;
 
 /// Processes that are named in a message.
 const NAMED_HOLDERS: usize = 5;
@@ -51,6 +56,43 @@ impl Daemon {
             tracing::warn!("{}: {}", path.display(), why_unseen(*error));
         }
         Ok(files)
+    }
+
+    /// Packs what waits at or below a path, and looks at what is plain after that.
+    fn drain(
+        &self,
+        packer: &Packer,
+        path: &RelPath,
+        progress: ProgressSink<'_>,
+    ) -> Result<PackReport, CommandError> {
+        let mut report = packer.drain(path.as_path(), &mut |now| progress(now).is_continue());
+        let walked = walk(&self.directory(), path.as_path(), &mut |found| {
+            if found.state == State::Plain {
+                self.count_left(packer, &found, &mut report.left_plain);
+            }
+            true
+        });
+        report.unseen = match walked {
+            Ok(walked) => walked.report(),
+            // It was asked to pack a file that was deleted meanwhile.
+            Err(Errno::NOENT | Errno::NOTDIR) => Unseen::default(),
+            Err(error) => return Err(failed(format!("{path}: {error}"))),
+        };
+        Ok(report)
+    }
+
+    /// Counts a plain file that is not going to be packed as things are.
+    fn count_left(&self, packer: &Packer, found: &Found, left: &mut LeftPlain) {
+        let Some(reason) = packer.why_plain(&found.path, &found.stat) else { return };
+        if reason == Reason::Untried && !self.scanned.is_open() {
+            return;
+        }
+        left.for_now += u64::from(!reason.is_final());
+        if left.named.len() < NAMED_LEFT {
+            left.named.push((RelPath::from(found.path.clone()), reason.to_string()));
+        } else {
+            left.more += 1;
+        }
     }
 
     /// Makes one file plain, and leaves it so until it changes.
@@ -98,7 +140,12 @@ impl Backend for Daemon {
         let packer = self.packer.as_deref().ok();
         let seconds = packer.map_or(0.0, |packer| load(&packer.totals.nanoseconds) as f64 / 1e9);
         let packed_since = packer.map_or(0, |packer| load(&packer.totals.logical_bytes));
-        let totals = list::totals(&self.directory())?;
+        let mut left = LeftPlain::default();
+        let totals = list::totals(&self.directory(), &mut |found| {
+            if let Some(packer) = packer {
+                self.count_left(packer, &found, &mut left);
+            }
+        })?;
         let usage = self.overlay.store.usage();
         Ok(Status {
             mountpoint: self.settings.mountpoint.clone(),
@@ -121,6 +168,7 @@ impl Backend for Daemon {
             fsyncdir_requests: load(&counters.fsyncdir_requests),
             passthrough_opens: load(&counters.passthrough_opens),
             errors: self.overlay.events.errors(),
+            left_plain: left,
             unseen: totals.unseen,
         })
     }
@@ -135,7 +183,7 @@ impl Backend for Daemon {
                 packer.found(found.path, &found.stat);
             }
         }
-        Ok(packer.drain(Path::new(""), &mut |now| progress(now).is_continue()))
+        self.drain(packer, &everything, progress)
     }
 
     fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
@@ -144,7 +192,7 @@ impl Backend for Daemon {
             packer.forget_verdict(&found.path, &found.stat);
             packer.offer(found.path, &found.stat, std::time::Duration::ZERO);
         }
-        Ok(packer.drain(path.as_path(), &mut |now| progress(now).is_continue()))
+        self.drain(packer, path, progress)
     }
 
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError> {

@@ -33,16 +33,20 @@ fn failed(path: &Path, error: rustix::io::Errno) -> CommandError {
     CommandError { message, exit_code: ExitCode::Failed as u8 }
 }
 
-/// Sums over the packed files.
+/// Sums over the packed files. `plain` is called with each plain one.
 ///
 /// # Errors
 /// Those of walking the directory.
-pub fn totals(directory: &Directory<'_>) -> Result<Totals, CommandError> {
+pub fn totals(directory: &Directory<'_>, plain: &mut dyn FnMut(Found)) -> Result<Totals, CommandError> {
     let mut totals = Totals::default();
     let mut visit = |found: Found| {
-        if let State::Packed(authority) = found.state {
-            totals.packed_files += 1;
-            totals.logical_bytes += authority.size;
+        match &found.state {
+            State::Plain => plain(found),
+            State::Packed(authority) => {
+                totals.packed_files += 1;
+                totals.logical_bytes += authority.size;
+            }
+            State::Damaged(..) => {}
         }
         true
     };

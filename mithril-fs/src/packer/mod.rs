@@ -4,6 +4,8 @@ mod candidates;
 mod natural;
 mod queue;
 mod scan;
+mod verdicts;
 mod worker;
 
-pub(crate) use worker::{INCOMPRESSIBLE, Packer, PackerParts};
+pub(crate) use verdicts::Reason;
+pub(crate) use worker::{Packer, PackerParts};

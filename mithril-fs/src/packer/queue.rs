@@ -155,6 +155,13 @@ impl Queue {
         waits || state.active.as_ref().is_some_and(|item| item.path.starts_with(prefix))
     }
 
+    /// Whether the file at `path` waits (other than put off) or is being packed.
+    pub(super) fn is_due(&self, path: &Path) -> bool {
+        let state = self.lock();
+        let waits = state.items.get(&NaturalKey::of(path)).is_some_and(|item| !item.deferred);
+        waits || state.active.as_ref().is_some_and(|item| item.path == path)
+    }
+
     /// Waits for something to happen, or a moment.
     pub(super) fn wait_a_moment(&self) {
         let state = self.lock();

@@ -1,6 +1,5 @@
 //! The thread that packs, and what it remembers.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +14,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::queue::{Item, Queue};
+use super::verdicts::{Reason, Verdicts, size_of};
 use super::{candidates, scan};
 use crate::control::protocol::{PackReport, Progress, RelPath};
 use crate::fault::{self, Point};
@@ -31,17 +31,8 @@ const RETRY_LIMIT: Duration = Duration::from_secs(600);
 /// again without its times telling.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 
-/// Files that were found not worth packing and are not tried again until they change.
-const REMEMBERED_VERDICTS: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
-
 /// Files that got another name by `link`, whose name is remembered: that of their inode may be gone.
 const REMEMBERED_LINKS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-
-/// Files left plain that are remembered with their reason, for the reports.
-const REMEMBERED_REASONS: usize = 1000;
-
-/// Why a file is plain for good, until it changes.
-pub(crate) const INCOMPRESSIBLE: &str = "hardly compressible";
 
 /// What a packer is made of.
 pub(crate) struct PackerParts {
@@ -53,9 +44,6 @@ pub(crate) struct PackerParts {
     /// Threads that encode.
     pub(crate) pool: Arc<rayon::ThreadPool>,
 }
-
-/// Size and times of a file that need not be tried again as it is.
-type Verdict = (u64, i64);
 
 /// What was packed since the mount.
 #[derive(Debug, Default)]
@@ -75,9 +63,8 @@ pub(crate) struct Packer {
     pub(super) queue: Queue,
     pub(crate) totals: Totals,
     cancel: AtomicBool,
-    verdicts: Mutex<LruCache<u64, Verdict>>,
+    verdicts: Verdicts,
     links: Mutex<LruCache<NodeId, PathBuf>>,
-    left_plain: Mutex<BTreeMap<PathBuf, String>>,
 }
 
 /// What became of one file.
@@ -101,9 +88,8 @@ impl Packer {
             queue: Queue::default(),
             totals: Totals::default(),
             cancel: AtomicBool::new(false),
-            verdicts: Mutex::new(LruCache::new(REMEMBERED_VERDICTS)),
+            verdicts: Verdicts::new(),
             links: Mutex::new(LruCache::new(REMEMBERED_LINKS)),
-            left_plain: Mutex::default(),
         }
     }
 
@@ -138,13 +124,12 @@ impl Packer {
         }
     }
 
-    /// The size of a file that may be worth packing.
+    /// The size of a file that may be packed, unless it is known that it is not worth it.
     fn worth_trying(&self, stat: &Stat) -> Option<u64> {
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let worth = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && size >= PACK_MIN_BYTES
-            && self.verdict(stat.st_ino) != Some((size, lower::mtime_ns(stat)));
-        worth.then_some(size)
+        let is_worth = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && size_of(stat) >= PACK_MIN_BYTES
+            && self.verdicts.of(stat) != Some(Reason::Incompressible);
+        is_worth.then(|| size_of(stat))
     }
 
     /// The last handle of a plain file was released.
@@ -182,8 +167,7 @@ impl Packer {
 
     /// Leaves a file plain until it changes, over mounts too: somebody unpacked it.
     pub(crate) fn keep_plain(&self, node: &Node, stat: &Stat) {
-        let keep =
-            KeepPlain { size: u64::try_from(stat.st_size).unwrap_or(0), mtime_ns: lower::mtime_ns(stat) };
+        let keep = KeepPlain { size: size_of(stat), mtime_ns: lower::mtime_ns(stat) };
         if let Err(error) = keep.write(&lower::proc_path(&node.fd), self.parts.namespace) {
             tracing::warn!(%error, "cannot note that a file is to stay plain");
         }
@@ -191,20 +175,8 @@ impl Packer {
 
     /// Whether somebody unpacked the file, as it is.
     fn is_kept_plain(&self, node: &Node, stat: &Stat) -> bool {
-        let path = lower::proc_path(&node.fd);
-        let Some(keep) = KeepPlain::read(&path, self.parts.namespace) else { return false };
-        let holds =
-            keep.size == u64::try_from(stat.st_size).unwrap_or(0) && keep.mtime_ns == lower::mtime_ns(stat);
-        if !holds {
-            KeepPlain::remove(&path, self.parts.namespace);
-        }
-        holds
-    }
-
-    /// Does not try a file again until it changes.
-    fn remember_verdict(&self, stat: &Stat) {
-        let verdict = (u64::try_from(stat.st_size).unwrap_or(0), lower::mtime_ns(stat));
-        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).put(stat.st_ino, verdict);
+        let keep = KeepPlain { size: size_of(stat), mtime_ns: lower::mtime_ns(stat) };
+        KeepPlain::read(&lower::proc_path(&node.fd), self.parts.namespace) == Some(keep)
     }
 
     /// Forgets what was decided about a file, since somebody asks for it.
@@ -212,11 +184,33 @@ impl Packer {
         if let Ok(fd) = lower::locate_path(&self.parts.overlay.nodes.root().fd, path) {
             KeepPlain::remove(&lower::proc_path(&fd), self.parts.namespace);
         }
-        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).pop(&stat.st_ino);
+        self.verdicts.forget(stat.st_ino);
     }
 
-    fn verdict(&self, inode: u64) -> Option<Verdict> {
-        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(&inode).copied()
+    /// Why a plain file is left so; `None` for one that is going to be tried without anything more to happen, or is
+    /// too small to be packed.
+    pub(crate) fn why_plain(&self, path: &Path, stat: &Stat) -> Option<Reason> {
+        if size_of(stat) < PACK_MIN_BYTES || self.queue.is_due(path) {
+            return None;
+        }
+        let verdict = self.verdicts.of(stat);
+        if verdict == Some(Reason::Incompressible) {
+            return verdict;
+        }
+        let nodes = &self.parts.overlay.nodes;
+        let (node, stat) = lower::locate_path(&nodes.root().fd, path).and_then(|fd| nodes.pin(fd)).ok()?;
+        let reason = if self.is_kept_plain(&node, &stat) {
+            Some(Reason::KeptPlain)
+        } else if !node.handles().open.is_idle() {
+            Some(Reason::Open)
+        } else if self.is_packed(&node) {
+            // Since it was found.
+            None
+        } else {
+            Some(verdict.unwrap_or(Reason::Untried))
+        };
+        nodes.unpin(node);
+        reason
     }
 
     /// A name of the file, if one is known.
@@ -228,7 +222,8 @@ impl Packer {
         })
     }
 
-    /// Packs everything that waits at or below `prefix` without its settle time, and waits for it.
+    /// Packs everything that waits at or below `prefix` without its settle time, and waits for it. What it left plain is
+    /// not in the report.
     pub(crate) fn drain(&self, prefix: &Path, progress: &mut dyn FnMut(Progress) -> bool) -> PackReport {
         let files = self.totals.files.load(Ordering::Relaxed);
         let (logical, stored) = self.done_bytes();
@@ -251,13 +246,11 @@ impl Packer {
             self.queue.hurry(prefix, false);
         }
         let (now_logical, now_stored) = self.done_bytes();
-        let left = self.left_plain.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = left.iter().filter(|(path, _)| path.starts_with(prefix));
         PackReport {
             files: self.totals.files.load(Ordering::Relaxed) - files,
             logical_bytes: now_logical - logical,
             stored_bytes: now_stored - stored,
-            left_plain: here.map(|(path, reason)| (RelPath::from(path.clone()), reason.clone())).collect(),
+            ..PackReport::default()
         }
     }
 
@@ -280,10 +273,7 @@ impl Packer {
         let (node, stat) = match located {
             Ok(located) => located,
             // Gone, or moved just now.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                self.queue.lost(item);
-                return self.left(&item.path, None);
-            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return self.queue.lost(item),
             Err(error) => return self.fail(item, &error.to_string()),
         };
         let started = Instant::now();
@@ -296,24 +286,20 @@ impl Packer {
                 self.totals.stored_bytes.fetch_add(packed.stored_bytes, Ordering::Relaxed);
                 let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 self.totals.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-                self.left(&path, None);
+                self.verdicts.forget(stat.st_ino);
                 tracing::info!(path = %path.display(), bytes = packed.logical_bytes, stored = packed.stored_bytes, "packed");
             }
-            Ok(Done::Nothing) => self.left(&path, None),
-            Ok(Done::NotWorthwhile) => {
-                self.remember_verdict(&stat);
-                self.left(&path, Some(INCOMPRESSIBLE.to_owned()));
-            }
+            Ok(Done::Nothing) => {}
+            Ok(Done::NotWorthwhile) => self.verdicts.note(&stat, Reason::Incompressible),
             Ok(Done::Refused(Refusal::Changed)) => {
                 self.queue.retry(item, path, self.parts.settle.max(CLOCK_TICK), false);
             }
             Ok(Done::Refused(Refusal::Open)) => {
                 // Its release will bring it back, unless its name is not known then.
-                self.left(&path, Some("open".to_owned()));
                 self.queue.retry(item, path, delay_after(item.attempts), true);
             }
             Ok(Done::Refused(Refusal::Leased)) => {
-                self.left(&path, Some("in use: mapped, or open below the mount".to_owned()));
+                self.verdicts.note(&stat, Reason::InUse);
                 self.queue.retry(item, path, delay_after(item.attempts), true);
             }
             Ok(Done::Cancelled) => self.queue.retry(item, path, Duration::ZERO, false),
@@ -326,29 +312,19 @@ impl Packer {
 
     fn fail(&self, item: &Item, reason: &str) {
         self.parts.overlay.events.error(format!("cannot pack {}: {reason}", item.path.display()));
-        self.left(&item.path, Some(reason.to_owned()));
-        self.queue.retry(item, item.path.clone(), delay_after(item.attempts), true);
-    }
-
-    /// Remembers why a file is plain; `None` if there is no reason any more.
-    fn left(&self, path: &Path, reason: Option<String>) {
-        let mut left = self.left_plain.lock().unwrap_or_else(PoisonError::into_inner);
-        match reason {
-            Some(reason) if left.len() < REMEMBERED_REASONS || left.contains_key(path) => {
-                left.insert(path.to_owned(), reason);
-            }
-            Some(_) => {}
-            None => drop(left.remove(path)),
+        let root = &self.parts.overlay.nodes.root().fd;
+        if let Ok(stat) = lower::locate_path(root, &item.path).and_then(lower::stat) {
+            self.verdicts.note(&stat, Reason::Failed(reason.to_owned()));
         }
+        self.queue.retry(item, item.path.clone(), delay_after(item.attempts), true);
     }
 
     /// One file, from plain to packed.
     fn pack_node(&self, node: &Arc<Node>, stat: &Stat, path: &Path) -> mithril_engine::Result<Done> {
         let overlay = &self.parts.overlay;
         let io = |action, error: Errno| mithril_engine::Error::io(action, path, error);
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
         if node.kind != FileType::RegularFile
-            || size < PACK_MIN_BYTES
+            || size_of(stat) < PACK_MIN_BYTES
             || stat.st_nlink == 0
             || self.is_packed(node)
             || self.is_kept_plain(node, stat)

@@ -285,10 +285,13 @@ impl Daemon {
         Ok(server)
     }
 
-    /// Ends what runs beside the session: nothing is lost by it.
+    /// Ends what runs beside the session: nothing is lost by it. Only the thread that serves the mount calls it: it must
+    /// not let go of the directory before.
     fn end(&self) {
-        if let Ok(packer) = &self.packer {
-            packer.stop();
+        if let Ok(packer) = &self.packer
+            && let Some(path) = packer.stop(Duration::ZERO)
+        {
+            tracing::info!(path = %path.display(), "the mount is gone; waiting for the packer");
         }
         let thread = self.packer_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Outcome;
 use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
@@ -10,17 +10,20 @@ use super::bar::Bar;
 use super::format::{bytes, ratio};
 use super::query::{NAMED_FILES, left_plain_text, say_unseen, unexpected};
 use super::target::{self, Target};
-use crate::control::client;
+use crate::control::client::{self, Connection};
 use crate::control::protocol::CommandError;
-use crate::control::protocol::{Answer, GcReport, PackReport, Progress, Request, UnpackReport, VerifyReport};
+use crate::control::protocol::{
+    Answer, GcReport, PackReport, Progress, Request, StopReport, UnpackReport, VerifyReport,
+};
 use crate::exit::ExitCode;
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::ops::offline::{Offline, Use};
 use crate::ops::{collect, verify as verifying};
 
-/// How long `umount` waits for a daemon to end after its mount is gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long `umount` waits for a daemon to end after its mount is gone, before it says what it waits for, and then.
+const QUIET: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Shows how far a command is.
 fn show(bar: &Bar, now: &Progress) {
@@ -43,13 +46,15 @@ pub(super) fn umount(flags: &UmountFlags) -> Outcome {
             Err(error) => Err(failed(format!("{}: {error:?}", mount.mountpoint.display()))),
         };
     }
-    let daemon = client::daemon_of(&mount);
-    let Answer::Stopping(report) = ask(&mount, &Request::Stop { drain: flags.drain, lazy: flags.lazy })?
-    else {
+    let mut connection = Connection::open(&mount)?;
+    let bar = Bar::new();
+    let stop = Request::Stop { drain: flags.drain, lazy: flags.lazy };
+    let Answer::Stopping(report) = connection.ask(&stop, &mut |now| show(&bar, now))? else {
         return Err(unexpected());
     };
-    if let Some(daemon) = daemon.filter(|_| !flags.lazy) {
-        wait_for_end(daemon);
+    drop(bar);
+    if !flags.lazy {
+        wait_for_end(&mount, &mut connection, &report)?;
     }
     if report.queued.is_empty() {
         return Ok(ExitCode::Ok);
@@ -67,15 +72,32 @@ pub(super) fn umount(flags: &UmountFlags) -> Outcome {
 }
 
 /// Waits until the daemon has let go of the directory, so that what comes next finds it free.
-fn wait_for_end(daemon: u32) {
-    let deadline = Instant::now() + PATIENCE;
-    let is_there = || {
-        let stat = std::fs::read_to_string(format!("/proc/{daemon}/stat"));
-        stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| !rest.starts_with(['Z', 'X'])))
-    };
-    while is_there() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
+///
+/// # Errors
+/// That it did not, for a long time.
+fn wait_for_end(
+    mount: &OurMount,
+    connection: &mut Connection,
+    report: &StopReport,
+) -> Result<(), CommandError> {
+    if connection.wait_for_end(QUIET) {
+        return Ok(());
     }
+    let daemon = connection.daemon.map_or_else(|| "its daemon".to_owned(), |pid| format!("process {pid}"));
+    let why = match &report.busy_with {
+        Some(path) => format!("it waits for the disk, with {path}"),
+        None => "it still serves somebody, who may have the mount in another place or namespace".to_owned(),
+    };
+    let mountpoint = mount.mountpoint.display();
+    eprintln!("{mountpoint} is not mounted any more; waiting for {daemon} to end: {why}");
+    if connection.wait_for_end(PATIENCE) {
+        return Ok(());
+    }
+    let directory = mount.source.display();
+    Err(failed(format!(
+        "{mountpoint} is not mounted any more, but {daemon} has {directory} still: {why}. Nothing is lost, and \
+         it can be mounted again once that process ends"
+    )))
 }
 
 fn failed(message: String) -> CommandError {

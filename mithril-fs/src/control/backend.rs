@@ -26,6 +26,7 @@ pub trait Backend: Send + Sync {
     fn verify(&self, repair_index: bool, progress: ProgressSink<'_>) -> Result<VerifyReport, CommandError>;
     /// Collects garbage.
     fn gc(&self, dry_run: bool) -> Result<GcReport, CommandError>;
-    /// Prepares the end: drains if asked, stops packing, unmounts. The daemon exits after the answer was sent.
+    /// Prepares the end: drains if asked, unmounts, stops packing. Answers soon after that, whatever the packer waits
+    /// for; the daemon ends by itself.
     fn stop(&self, drain: bool, lazy: bool, progress: ProgressSink<'_>) -> Result<StopReport, CommandError>;
 }

@@ -137,7 +137,8 @@ pub enum Answer {
     Verified(VerifyReport),
     /// To `Gc`.
     Collected(GcReport),
-    /// To `Stop`: the mount is gone, or will be as soon as this connection closes.
+    /// To `Stop`: the mount is gone, or was detached. If the request was not lazy, the daemon keeps the connection open
+    /// until it has let go of the directory.
     Stopping(StopReport),
     /// The command failed.
     Failed(CommandError),
@@ -359,4 +360,7 @@ pub struct StopReport {
     pub queued: Vec<RelPath>,
     /// Their bytes.
     pub queued_bytes: u64,
+    /// The file that the daemon is still busy with, and ends after: its disk is slow. It may get packed yet.
+    #[serde(default)]
+    pub busy_with: Option<RelPath>,
 }

@@ -51,8 +51,11 @@ impl Server {
                 std::thread::spawn(move || {
                     count(&shared, 1);
                     let served = catch_unwind(AssertUnwindSafe(|| serve(&stream, &*backend)));
-                    if served.is_err() {
-                        tracing::error!("a command panicked");
+                    match served {
+                        Ok(Then::Close) => {}
+                        // The end of this process closes it.
+                        Ok(Then::KeepOpen) => std::mem::forget(stream),
+                        Err(_) => tracing::error!("a command panicked"),
                     }
                     count(&shared, -1);
                     connections.fetch_sub(1, Ordering::SeqCst);
@@ -81,7 +84,15 @@ fn may_command(caller: u32, me: u32) -> bool {
     caller == me || caller == 0
 }
 
-fn serve(stream: &UnixStream, backend: &dyn Backend) {
+/// What becomes of a connection that was answered.
+enum Then {
+    Close,
+    /// Whoever asked waits for this process to end.
+    KeepOpen,
+}
+
+fn serve(stream: &UnixStream, backend: &dyn Backend) -> Then {
+    let mut then = Then::Close;
     let caller = rustix::net::sockopt::socket_peercred(stream).map(|peer| peer.uid.as_raw());
     let me = rustix::process::geteuid().as_raw();
     let answer = match caller {
@@ -89,7 +100,14 @@ fn serve(stream: &UnixStream, backend: &dyn Backend) {
             |error| {
                 Answer::Failed(CommandError { message: format!("unreadable request: {error}"), exit_code: 1 })
             },
-            |request| carry_out(backend, request, stream),
+            |request| {
+                let ends = matches!(request, Request::Stop { lazy: false, .. });
+                let answer = carry_out(backend, request, stream);
+                if ends && matches!(answer, Answer::Stopping(_)) {
+                    then = Then::KeepOpen;
+                }
+                answer
+            },
         ),
         _ => Answer::Failed(CommandError {
             message: "only root and the user who mounted it may do this".to_owned(),
@@ -97,6 +115,7 @@ fn serve(stream: &UnixStream, backend: &dyn Backend) {
         }),
     };
     let _ = send(stream, &answer);
+    then
 }
 
 fn read_request(stream: &UnixStream) -> io::Result<Request> {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -22,6 +23,9 @@ use crate::packer::{Packer, Reason};
 
 /// Files that are named of those that were left plain.
 const NAMED_LEFT: usize = 100;
+
+/// How long an answer waits for the packer to stop, so that it can say what is packed.
+const WAIT_FOR_PACKER: Duration = Duration::from_secs(1);
 
 /// Processes that are named in a message.
 const NAMED_HOLDERS: usize = 5;
@@ -190,7 +194,7 @@ impl Backend for Daemon {
         let packer = self.packer()?;
         for found in self.files(path)?.into_iter().filter(|found| found.state == State::Plain) {
             packer.forget_verdict(&found.path, &found.stat);
-            packer.offer(found.path, &found.stat, std::time::Duration::ZERO);
+            packer.offer(found.path, &found.stat, Duration::ZERO);
         }
         self.drain(packer, path, progress)
     }
@@ -248,9 +252,12 @@ impl Backend for Daemon {
             self.sync(progress)?;
         }
         self.unmount(lazy)?;
-        self.end();
+        // Whoever serves the mount waits for the packer: it may be in a system call that takes as long as a disk is
+        // slow.
+        let busy_with = self.packer.as_ref().ok().and_then(|packer| packer.stop(WAIT_FOR_PACKER));
         let waiting = self.queued();
         Ok(StopReport {
+            busy_with: busy_with.map(RelPath::from),
             queued_bytes: waiting.iter().map(|(_, size)| size).sum(),
             queued: waiting.into_iter().map(|(path, _)| RelPath::from(path)).collect(),
         })

@@ -206,10 +206,14 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Stops: nothing is taken any more.
-    pub(super) fn stop(&self) {
-        self.lock().stopped = true;
+    /// Stops: nothing is taken any more. Waits a while for what was taken, and returns it if it is not done then.
+    pub(super) fn stop(&self, patience: Duration) -> Option<PathBuf> {
+        let mut state = self.lock();
+        state.stopped = true;
         self.changed.notify_all();
+        let waited = self.changed.wait_timeout_while(state, patience, |state| state.active.is_some());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.active.as_ref().map(|item| item.path.clone())
     }
 
     /// Whether it was stopped.
@@ -340,7 +344,7 @@ mod tests {
         queue.finished();
         assert!(!queue.is_busy(Path::new("")));
         assert_eq!(queue.waiting().len(), 1);
-        queue.stop();
+        assert_eq!(queue.stop(Duration::ZERO), None);
         assert_eq!(queue.take(), None);
     }
 }

@@ -104,10 +104,11 @@ impl Packer {
         }
     }
 
-    /// Ends packing within moments; the file that is being packed stays plain.
-    pub(crate) fn stop(&self) {
+    /// Ends packing: the file that is being packed stays plain, unless it is at its last step. Waits for that a while;
+    /// what is returned is being packed still, by a thread that waits for the disk.
+    pub(crate) fn stop(&self, patience: Duration) -> Option<PathBuf> {
         self.cancel.store(true, Ordering::SeqCst);
-        self.queue.stop();
+        self.queue.stop(patience)
     }
 
     /// A file may be worth packing from now on.

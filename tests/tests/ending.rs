@@ -1,0 +1,53 @@
+//! `umount` ends when the directory is free, and says what it waits for.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use mithril_tests::data::Weights;
+use mithril_tests::mount::Mount;
+#[cfg(debug_assertions)]
+use mithril_tests::mount::text;
+
+#[cfg(debug_assertions)]
+#[test]
+fn unmounting_waits_for_a_packer_that_waits_for_the_disk() {
+    // The last step of packing a file takes as long as if the disk were slow.
+    let mut mount = Mount::with_fault("Commit=6000", &[]);
+    let bytes = Weights::new(100_000, 1).bf16_file();
+    fs::write(mount.join("slow"), &bytes).unwrap();
+    fs::write(mount.join("waiting"), &bytes).unwrap();
+    let mut syncing = mount.program().arg("sync").arg(mount.path()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while mount.status()["packing_path"] != "slow" && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let started = Instant::now();
+    let unmounted = mount.command(&["umount", "."]);
+    let took = started.elapsed();
+    let said = text(&unmounted);
+    assert_eq!(unmounted.status.code(), Some(0), "after {took:?}: {said}");
+    assert!(took > Duration::from_secs(3), "the packer was not slow: {took:?}");
+    assert!(said.contains("to end: it waits for the disk, with slow"), "{said}");
+    assert!(said.contains("  waiting\n"), "what is queued is named: {said}");
+    assert!(mount.is_free(), "somebody has the directory still");
+    syncing.wait().unwrap();
+    mount.without_fault();
+    mount.mount();
+    assert!(mount.is_packed("slow"), "the last step is done to the end");
+    for name in ["slow", "waiting"] {
+        assert!(fs::read(mount.join(name)).unwrap() == bytes);
+    }
+}
+
+#[test]
+fn a_directory_is_free_as_soon_as_it_is_unmounted() {
+    let mut mount = Mount::unmounted(&["--settle", "0"]);
+    for round in 0..10 {
+        mount.mount();
+        fs::write(mount.join(&format!("w{round}")), Weights::new(300_000, round).bf16_file()).unwrap();
+        std::thread::sleep(Duration::from_millis(10 * round));
+        mount.run(&["umount", "."]);
+        assert!(mount.is_free(), "round {round}");
+    }
+}

@@ -237,9 +237,7 @@ pub(crate) fn run(
     ready(&notices);
     let ended = served.session.join();
     daemon.end();
-    if let Some(server) = server {
-        server.finish(LAST_ANSWERS);
-    }
+    server.finish(LAST_ANSWERS);
     tracing::info!("the mount is gone");
     drop(locked);
     ended.map_err(failed)
@@ -247,21 +245,16 @@ pub(crate) fn run(
 
 impl Daemon {
     /// Starts what runs beside the session.
-    fn begin(self: &Arc<Self>) -> Result<Option<Server>, CommandError> {
+    fn begin(self: &Arc<Self>) -> Result<Server, CommandError> {
         let mounted = std::fs::metadata(&self.settings.mountpoint).map_err(failed)?.dev();
         let device = format!("{}:{}", rustix::fs::major(mounted), rustix::fs::minor(mounted));
         if let Err(reason) = readahead::raise(&device) {
             tracing::info!("the kernel's read-ahead stays as it is: {reason}");
         }
-        let path = socket::path(rustix::process::geteuid().as_raw(), &device);
-        let server = match Server::start(&path, Arc::clone(self) as _) {
-            Ok(server) => Some(server),
-            Err(error) => {
-                let path = path.display();
-                self.overlay.events.error(format!("commands will not reach this daemon: {path}: {error}"));
-                None
-            }
-        };
+        let places = socket::places(rustix::process::geteuid().as_raw(), &device);
+        let events = Arc::clone(&self.overlay.events);
+        let server = Server::start(places, Arc::clone(self) as _, move |error| events.error(error));
+        let server = server.map_err(failed)?;
         let waiting = Arc::clone(self);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(failed)

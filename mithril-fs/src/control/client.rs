@@ -19,7 +19,6 @@ const LAST_BREATH: Duration = Duration::from_secs(5);
 pub struct Connection {
     stream: BufReader<UnixStream>,
     mountpoint: PathBuf,
-    socket: PathBuf,
     /// The daemon, if it can be seen from here.
     pub daemon: Option<u32>,
 }
@@ -30,12 +29,12 @@ impl Connection {
     /// # Errors
     /// That it cannot be reached.
     pub fn open(mount: &OurMount) -> Result<Self, CommandError> {
-        let socket = socket::path(mount.owner, &mount.device);
-        let stream =
-            UnixStream::connect(&socket).map_err(|error| unreachable(&mount.mountpoint, &socket, &error))?;
-        let peer = rustix::net::sockopt::socket_peercred(&stream).ok();
-        let daemon = peer.and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok());
-        Ok(Self { stream: BufReader::new(stream), mountpoint: mount.mountpoint.clone(), socket, daemon })
+        let places = socket::places(mount.owner, &mount.device);
+        let (stream, peer) = socket::connect(&places, mount.owner).map_err(|(place, error)| {
+            unreachable(&mount.mountpoint, &format!("{}: {error}", place.display()))
+        })?;
+        let mountpoint = mount.mountpoint.clone();
+        Ok(Self { stream: BufReader::new(stream), mountpoint, daemon: peer.process })
     }
 
     /// Sends a request and waits for its answer; `progress` is told how far it is.
@@ -47,8 +46,8 @@ impl Connection {
         request: &Request,
         progress: &mut dyn FnMut(&Progress),
     ) -> Result<Answer, CommandError> {
-        let Self { stream, mountpoint, socket, .. } = self;
-        let unreachable = |error: &dyn Display| unreachable(mountpoint, socket, error);
+        let Self { stream, mountpoint, .. } = self;
+        let unreachable = |error: &dyn Display| unreachable(mountpoint, error);
         let mut line = serde_json::to_string(request).map_err(|error| unreachable(&error))?;
         line.push('\n');
         stream.get_mut().write_all(line.as_bytes()).map_err(|error| unreachable(&error))?;
@@ -97,12 +96,11 @@ pub fn ask(
     Connection::open(mount)?.ask(request, progress)
 }
 
-fn unreachable(mountpoint: &Path, socket: &Path, error: &dyn Display) -> CommandError {
-    let (mountpoint, socket) = (mountpoint.display(), socket.display());
+fn unreachable(mountpoint: &Path, error: &dyn Display) -> CommandError {
     CommandError {
         message: format!(
-            "cannot reach the daemon of {mountpoint} at {socket}: {error}; run this as the user who mounted it, or as \
-             root"
+            "cannot reach the daemon of {}: {error}; run this as the user who mounted it, or as root",
+            mountpoint.display()
         ),
         exit_code: ExitCode::NotMounted as u8,
     }

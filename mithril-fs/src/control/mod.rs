@@ -1,4 +1,4 @@
-//! Talking to a daemon whose directory is covered by its own mount: a socket in the runtime directory, named
+//! Talking to a daemon whose directory is covered by its own mount: a socket in a directory of its user, named
 //! by the mount's device number.
 
 pub mod backend;

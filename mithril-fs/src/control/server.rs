@@ -4,14 +4,16 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::backend::{Backend, ProgressSink};
 use super::protocol::{Answer, CommandError, Progress, Request};
-use super::socket;
+use super::socket::{self, Peer};
 
 /// Longest request: a path and a few words.
 const REQUEST_MAX_BYTES: u64 = 64 << 10;
@@ -19,47 +21,69 @@ const REQUEST_MAX_BYTES: u64 = 64 << 10;
 /// Connections at once; more are closed.
 const MAX_CONNECTIONS: usize = 32;
 
+/// How often it is looked whether the socket is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// How often progress is told at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// A socket that is listened on. Its name stays when it is dropped: as soon as the mount is gone, its device number may
-/// be another mount's, whose socket has the same name by then. The next one of that name takes its place.
+/// A socket that is listened on, for as long as it is there: one that somebody removed is made anew.
+///
+/// Its name stays when it is dropped: as soon as the mount is gone, its device number may be another mount's, whose
+/// socket has the same name by then. The next one of that name takes its place.
 pub struct Server {
-    active: Arc<(Mutex<usize>, Condvar)>,
+    active: Arc<Active>,
+}
+
+/// The connections that are being answered.
+#[derive(Default)]
+struct Active {
+    count: Mutex<usize>,
+    changed: Condvar,
+    /// No socket is made any more.
+    ends: AtomicBool,
+}
+
+impl Active {
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Server {
-    /// Listens at `path` and answers with `backend`, each connection on a thread of its own.
+    /// Listens in the first of `places` that will do, and answers with `backend`, each connection on a thread of its
+    /// own. `report` is told if there is none; it is tried again all the while.
     ///
     /// # Errors
-    /// Those of making the socket.
-    pub fn start(path: &Path, backend: Arc<dyn Backend>) -> io::Result<Self> {
-        socket::prepare(path)?;
-        let listener = UnixListener::bind(path)?;
-        let active = Arc::new((Mutex::new(0), Condvar::new()));
+    /// That there can be no thread for it.
+    pub fn start(
+        places: Vec<PathBuf>,
+        backend: Arc<dyn Backend>,
+        report: impl Fn(String) + Send + 'static,
+    ) -> io::Result<Self> {
+        let active = Arc::<Active>::default();
         let shared = Arc::clone(&active);
-        let connections = AtomicUsize::new(0);
+        let mut listening = try_to_listen(&places, &report);
         std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let connections = Arc::new(connections);
-            for stream in listener.incoming().flatten() {
-                if connections.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
-                    connections.fetch_sub(1, Ordering::SeqCst);
-                    continue;
-                }
-                let (backend, shared, connections) =
-                    (Arc::clone(&backend), Arc::clone(&shared), Arc::clone(&connections));
-                std::thread::spawn(move || {
-                    count(&shared, 1);
-                    let served = catch_unwind(AssertUnwindSafe(|| serve(&stream, &*backend)));
-                    match served {
-                        Ok(Then::Close) => {}
-                        // The end of this process closes it.
-                        Ok(Then::KeepOpen) => std::mem::forget(stream),
-                        Err(_) => tracing::error!("a command panicked"),
+            while !shared.ends.load(Ordering::SeqCst) {
+                match &listening {
+                    Some((listener, path)) => match listener.accept() {
+                        Ok((stream, _)) => answer(stream, &backend, &shared),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            // Never one that is there: it may be another mount's since ours is gone.
+                            if is_gone(path) {
+                                tracing::warn!("somebody removed {}; listening anew", path.display());
+                                listening = try_to_listen(&places, &report);
+                            }
+                        }
+                        // Too many descriptors, say.
+                        Err(_) => std::thread::sleep(PROGRESS_EVERY),
+                    },
+                    None => {
+                        std::thread::sleep(LOOK_EVERY);
+                        listening = try_to_listen(&places, &|_| {});
                     }
-                    count(&shared, -1);
-                    connections.fetch_sub(1, Ordering::SeqCst);
-                });
+                }
             }
         })?;
         Ok(Self { active })
@@ -67,16 +91,54 @@ impl Server {
 
     /// Waits until the connections that are open were answered, but not for long.
     pub fn finish(&self, patience: Duration) {
-        let (active, changed) = &*self.active;
-        let active = active.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(changed.wait_timeout_while(active, patience, |active| *active > 0));
+        self.active.ends.store(true, Ordering::SeqCst);
+        let active = self.active.lock();
+        drop(self.active.changed.wait_timeout_while(active, patience, |active| *active > 0));
     }
 }
 
-fn count(shared: &(Mutex<usize>, Condvar), change: isize) {
-    let mut active = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-    *active = active.saturating_add_signed(change);
-    shared.1.notify_all();
+fn try_to_listen(places: &[PathBuf], report: &dyn Fn(String)) -> Option<(UnixListener, PathBuf)> {
+    // `accept` gives up after a while, so that its thread can look whether the socket is still there.
+    let listened = socket::listen(places).and_then(|(listener, path)| {
+        set_socket_timeout(&listener, Timeout::Recv, Some(LOOK_EVERY))?;
+        Ok((listener, path))
+    });
+    match listened {
+        Ok(listening) => Some(listening),
+        Err(error) => {
+            report(format!("commands do not reach this daemon: {error}"));
+            None
+        }
+    }
+}
+
+fn is_gone(path: &Path) -> bool {
+    let gone = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    std::fs::symlink_metadata(path).is_err_and(|error| gone.contains(&error.kind()))
+}
+
+/// Answers a connection on a thread of its own, unless there are too many.
+fn answer(stream: UnixStream, backend: &Arc<dyn Backend>, active: &Arc<Active>) {
+    let mut count = active.lock();
+    if *count >= MAX_CONNECTIONS {
+        return;
+    }
+    *count += 1;
+    drop(count);
+    let (backend, counted) = (Arc::clone(backend), Arc::clone(active));
+    let spawned = std::thread::Builder::new().spawn(move || {
+        match catch_unwind(AssertUnwindSafe(|| serve(&stream, &*backend))) {
+            Ok(Then::Close) => {}
+            // The end of this process closes it.
+            Ok(Then::KeepOpen) => std::mem::forget(stream),
+            Err(_) => tracing::error!("a command panicked"),
+        }
+        *counted.lock() -= 1;
+        counted.changed.notify_all();
+    });
+    if spawned.is_err() {
+        *active.lock() -= 1;
+    }
 }
 
 /// Whether a caller may command a daemon of `me`: the same user, or root.
@@ -93,7 +155,7 @@ enum Then {
 
 fn serve(stream: &UnixStream, backend: &dyn Backend) -> Then {
     let mut then = Then::Close;
-    let caller = rustix::net::sockopt::socket_peercred(stream).map(|peer| peer.uid.as_raw());
+    let caller = Peer::of(stream).map(|peer| peer.user);
     let me = rustix::process::geteuid().as_raw();
     let answer = match caller {
         Ok(caller) if may_command(caller, me) => read_request(stream).map_or_else(

@@ -88,7 +88,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Flags of `umount`.
 #[derive(Args, Debug)]
 pub struct UmountFlags {
-    /// The mount, or something below it.
+    /// The mount, the directory that it is of, or something below one of them.
     pub path: PathBuf,
     /// Pack what is queued first.
     #[arg(long)]
@@ -101,7 +101,7 @@ pub struct UmountFlags {
 /// A path.
 #[derive(Args, Debug)]
 pub struct PathFlags {
-    /// A mounted directory, or something below it; some commands also take one that is not mounted.
+    /// A mounted directory, its mount, or something below one of them; some commands also take one that is not mounted.
     pub path: PathBuf,
 }
 

@@ -171,8 +171,10 @@ fn files_text(files: &[FileEntry]) -> String {
 pub(super) fn cat(flags: &PathFlags) -> Outcome {
     let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
     match target::find(&flags.path)? {
-        Target::Mounted { .. } => {
-            let mut file = std::fs::File::open(&flags.path)
+        Target::Mounted { mount, path } => {
+            // Not as it was given: that may be below the mount.
+            let path = mount.mountpoint.join(path.as_path());
+            let mut file = std::fs::File::open(path)
                 .map_err(|error| failed(&format!("{}: {error}", flags.path.display())))?;
             match io::copy(&mut file, &mut out) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

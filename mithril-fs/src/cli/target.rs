@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use crate::control::protocol::{CommandError, RelPath};
 use crate::exit::ExitCode;
+use crate::mounting::lock;
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::overlay::STORE_DIR;
 
 /// Where a path is.
 pub(super) enum Target {
-    /// On a mount of ours.
+    /// On a mount of ours, or in the directory of one.
     Mounted {
         mount: OurMount,
         /// Below it.
@@ -27,14 +28,14 @@ fn failed(message: String, code: ExitCode) -> CommandError {
     CommandError { message, exit_code: code as u8 }
 }
 
-/// Finds out where `path` is.
+/// Finds out where `path` is. A directory that is mounted somewhere else stands for that mount.
 ///
 /// # Errors
 /// That it does not exist, or is neither.
 pub(super) fn find(path: &Path) -> Result<Target, CommandError> {
     let absolute = resolve(path)?;
-    let covering = mountinfo::covering(&absolute)
-        .map_err(|error| failed(format!("cannot read the list of mounts: {error}"), ExitCode::Failed))?;
+    let unlisted = |error| failed(format!("cannot read the list of mounts: {error}"), ExitCode::Failed);
+    let covering = mountinfo::covering(&absolute).map_err(unlisted)?;
     if let Some(mount) = covering {
         let below = absolute.strip_prefix(&mount.mountpoint).unwrap_or(Path::new("")).to_owned();
         return Ok(Target::Mounted { mount, path: below.into() });
@@ -48,6 +49,12 @@ pub(super) fn find(path: &Path) -> Result<Target, CommandError> {
         return Err(failed(message, ExitCode::NotMounted));
     };
     let below = absolute.strip_prefix(directory).unwrap_or(Path::new("")).to_owned();
+    // It may be mounted somewhere else.
+    let mounts = mountinfo::of_directory(directory).map_err(unlisted)?;
+    if let Some(mount) = mounts.into_iter().find(|mount| lock::says_mounted_at(directory, &mount.mountpoint))
+    {
+        return Ok(Target::Mounted { mount, path: below.into() });
+    }
     Ok(Target::Unmounted { directory: directory.to_owned(), path: below.into() })
 }
 

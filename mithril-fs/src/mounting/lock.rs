@@ -154,6 +154,13 @@ fn holder(file: &File) -> String {
     if text.is_empty() { "another process".to_owned() } else { text }
 }
 
+/// Whether the lock of `directory`, as it lies there uncovered, says that it is mounted at `mountpoint`. It says so too
+/// of a daemon that died.
+pub fn says_mounted_at(directory: &Path, mountpoint: &Path) -> bool {
+    File::open(directory.join(STORE_DIR).join(LOCK))
+        .is_ok_and(|file| holder(&file).ends_with(&format!("({})", mounted_at(mountpoint))))
+}
+
 /// Whether the process that a lock names is dead, and only its last threads still have the lock: one that was killed
 /// while it waited for a disk.
 fn is_ending(holder: &str) -> bool {

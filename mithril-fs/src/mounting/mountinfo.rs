@@ -42,6 +42,16 @@ pub fn covering(path: &Path) -> io::Result<Option<OurMount>> {
     Ok(top.and_then(|(_, mount)| mount.ours))
 }
 
+/// Mounts of ours whose source is that of `directory`, the last one first. Directories whose names differ only in what a
+/// source cannot hold have the same: [`super::lock::says_mounted_at`] tells them apart.
+///
+/// # Errors
+/// Those of reading `/proc/self/mountinfo`.
+pub fn of_directory(directory: &Path) -> io::Result<Vec<OurMount>> {
+    let source = OsString::from(source_of(directory));
+    Ok(ours()?.into_iter().rev().filter(|mount| mount.source.as_os_str() == source).collect())
+}
+
 struct Line {
     mountpoint: PathBuf,
     ours: Option<OurMount>,
@@ -125,8 +135,11 @@ pub fn is_dead(mountpoint: &Path) -> bool {
 
 /// What a mount of `directory` shows as its source. `fusermount3` takes options apart at commas.
 pub fn source_name(directory: &Path) -> String {
-    SOURCE_PREFIX.to_owned()
-        + &String::from_utf8_lossy(directory.as_os_str().as_bytes()).replace([',', '\n', '\\'], "_")
+    SOURCE_PREFIX.to_owned() + &source_of(directory)
+}
+
+fn source_of(directory: &Path) -> String {
+    String::from_utf8_lossy(directory.as_os_str().as_bytes()).replace([',', '\n', '\\'], "_")
 }
 
 #[cfg(test)]

@@ -44,11 +44,7 @@ impl Mount {
         let directory = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
         let lower =
             rustix::fs::open(dir.path(), directory, rustix::fs::Mode::empty()).expect("it can be opened");
-        let mut flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
-        if !flags.iter().any(|flag| flag == "--settle") {
-            flags.extend(["--settle".to_owned(), "3600".to_owned()]);
-        }
-        Self { dir, lower, flags, fault: None, mounted: false }
+        Self { dir, lower, flags: with_settle(flags), fault: None, mounted: false }
     }
 
     /// A fresh directory whose daemon comes to harm, or is slow, at some point. Only daemons with debug assertions do.
@@ -89,6 +85,13 @@ impl Mount {
         let output = self.command(&[&["mount", "."], &flags[..]].concat());
         assert!(output.status.success(), "mount: {}", text(&output));
         self.mounted = true;
+    }
+
+    /// Unmounts, and mounts with other flags from here on.
+    pub fn remount_with(&mut self, flags: &[&str]) {
+        self.unmount();
+        self.flags = with_settle(flags);
+        self.mount();
     }
 
     /// Runs `mithril-fs` with these arguments; `.` stands for the directory.
@@ -253,6 +256,14 @@ impl Drop for Mount {
         }
         self.wait_for_end();
     }
+}
+
+fn with_settle(flags: &[&str]) -> Vec<String> {
+    let mut flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+    if !flags.iter().any(|flag| flag == "--settle") {
+        flags.extend(["--settle".to_owned(), "3600".to_owned()]);
+    }
+    flags
 }
 
 fn is_zombie(pid: u32) -> bool {

@@ -157,28 +157,6 @@ fn a_dead_mount_is_healed_by_the_next_one() {
 }
 
 #[test]
-fn unpacked_files_stay_plain_until_they_change() {
-    let mut mount = Mount::new(&["--settle", "0"]);
-    let bytes = Weights::new(200_000, 4).bf16_file();
-    fs::write(mount.join("w.safetensors"), &bytes).unwrap();
-    mount.sync();
-    mount.run(&["unpack", "./w.safetensors"]);
-    assert!(!mount.is_packed("w.safetensors"));
-    assert!(fs::read(mount.join("w.safetensors")).unwrap() == bytes);
-    mount.sync();
-    assert!(!mount.is_packed("w.safetensors"), "sync packed what was unpacked by hand");
-    mount.remount();
-    mount.sync();
-    assert!(!mount.is_packed("w.safetensors"), "the next mount packed what was unpacked by hand");
-    fs::write(mount.join("w.safetensors"), Weights::new(200_000, 5).bf16_file()).unwrap();
-    mount.sync();
-    assert!(mount.is_packed("w.safetensors"), "it changed");
-    mount.run(&["unpack", "."]);
-    mount.run(&["pack", "./w.safetensors"]);
-    assert!(mount.is_packed("w.safetensors"), "it was asked for");
-}
-
-#[test]
 fn fsync_of_files_and_directories_works() {
     let mount = Mount::new(&[]);
     // The daemon counts what it did: of a call that a file system does not know, the kernel makes a success.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use mithril_engine::settings::PACK_MIN_BYTES;
 use rustix::io::Errno;
 
 use super::{Daemon, failed, unnamed};
@@ -100,14 +101,11 @@ impl Daemon {
     }
 
     /// Makes one file plain, and leaves it so until it changes.
-    fn unpack_file(&self, path: &Path, packer: Option<&Packer>) -> rustix::io::Result<()> {
+    fn unpack_file(&self, path: &Path) -> rustix::io::Result<()> {
         let (node, _) = self.overlay.nodes.pin(lower::locate_path(&self.root, path)?)?;
-        let result = self.overlay.unpack(&node).and_then(|()| node.stat());
-        if let (Ok(stat), Some(packer)) = (&result, packer) {
-            packer.keep_plain(&node, stat);
-        }
+        let result = self.overlay.unpack_to_stay(&node);
         self.overlay.nodes.unpin(node);
-        result.map(drop)
+        result
     }
 
     fn queued(&self) -> Vec<(PathBuf, u64)> {
@@ -200,10 +198,16 @@ impl Backend for Daemon {
     }
 
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError> {
-        let files: Vec<Found> =
-            self.files(path)?.into_iter().filter(|found| found.state != State::Plain).collect();
+        let (plain, files): (Vec<Found>, Vec<Found>) =
+            self.files(path)?.into_iter().partition(|found| found.state == State::Plain);
+        // What is plain already is to stay so too, if it could be packed at all.
+        let may_be_packed = |found: &Found| found.logical_bytes() >= PACK_MIN_BYTES;
+        for found in plain.iter().filter(|found| self.overlay.namespace.is_some() && may_be_packed(found)) {
+            if let Err(error) = self.unpack_file(&found.path) {
+                tracing::warn!(path = %found.path.display(), %error, "cannot note that a file is to stay plain");
+            }
+        }
         let total_bytes = files.iter().map(Found::logical_bytes).sum();
-        let packer = self.packer.as_deref().ok();
         let mut report = UnpackReport::default();
         for found in files {
             let path = RelPath::from(found.path.clone());
@@ -216,7 +220,7 @@ impl Backend for Daemon {
             if progress(now).is_break() {
                 break;
             }
-            match self.unpack_file(&found.path, packer) {
+            match self.unpack_file(&found.path) {
                 Ok(()) => {
                     report.files += 1;
                     report.logical_bytes += found.logical_bytes();

@@ -87,7 +87,7 @@ impl Overlay {
             return self.empty(node);
         }
         let opened = handle.map(|id| self.handles.file(id)).transpose()?;
-        let _held = self.hold(node, true)?;
+        let _held = self.hold(node)?;
         self.change(node, |node| {
             match opened.as_ref().filter(|handle| handle.writable).and_then(|handle| handle.lower.get()) {
                 Some(file) => rustix::fs::ftruncate(file, size),

@@ -20,7 +20,7 @@ pub(crate) mod open;
 mod privileges;
 pub(crate) mod state;
 pub(crate) mod transition;
-mod unpack;
+pub(crate) mod unpack;
 pub(crate) mod watcher;
 
 use std::num::NonZeroUsize;

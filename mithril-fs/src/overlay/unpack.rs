@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mithril_engine::file::read::PackedFile;
 use mithril_engine::format::manifest::Extent;
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{FallocateFlags, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
 use super::node::{Content, Node};
@@ -18,7 +18,7 @@ use super::state::Mode;
 use super::transition::make_stub;
 use super::{Overlay, lower};
 use crate::fault::{self, Point};
-use crate::stub::{self, Namespace};
+use crate::stub::{self, KeepPlain, Namespace};
 
 /// Bytes that are decoded and written at once.
 const STEP_BYTES: u64 = 4 << 20;
@@ -29,13 +29,12 @@ pub(crate) struct Held<'a> {
     overlay: &'a Overlay,
     node: &'a Arc<Node>,
     mode: Mode,
-    /// Whether the file is to be packed afterwards, as after a close.
-    changes: bool,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if self.overlay.let_go(self.node, self.mode, None) && self.changes {
+        // As after a close: somebody may have closed it meanwhile, and nobody was told.
+        if self.overlay.let_go(self.node, self.mode, None) {
             self.overlay.watcher.closed(self.node, true);
         }
     }
@@ -56,21 +55,35 @@ impl From<Errno> for Halt {
 }
 
 impl Overlay {
-    /// Keeps the file as it is open while the result lives; `changes` says whether its bytes change meanwhile.
-    pub(crate) fn hold<'a>(&'a self, node: &'a Arc<Node>, changes: bool) -> Result<Held<'a>> {
+    /// Keeps the file as it is open while the result lives.
+    pub(crate) fn hold<'a>(&'a self, node: &'a Arc<Node>) -> Result<Held<'a>> {
         let mut handles = node.handles();
         if handles.open.is_idle() {
             self.load_content(node)?;
         }
         let mode = if handles.open.has(Mode::Passthrough) { Mode::Passthrough } else { Mode::Daemon };
         handles.open.opened(mode);
-        Ok(Held { overlay: self, node, mode, changes })
+        Ok(Held { overlay: self, node, mode })
+    }
+
+    /// Makes a file plain, if it is packed, and notes that somebody wanted it so: it stays plain until it changes.
+    pub(crate) fn unpack_to_stay(&self, node: &Arc<Node>) -> Result<()> {
+        // No packer comes between the two.
+        let _held = self.hold(node)?;
+        let was_packed = matches!(*node.content(), Content::Packed(_));
+        self.unpack(node)?;
+        let namespace = self.namespace.ok_or(Errno::OPNOTSUPP)?;
+        keep_plain(&node.stat()?)
+            .write(&lower::proc_path(&node.fd), namespace)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        // Others may have much to sync in a file that was plain. If the note is lost, it is packed again.
+        if was_packed { rustix::fs::fsync(lower::reopen(&node.fd, OFlags::RDONLY)?) } else { Ok(()) }
     }
 
     /// Makes a packed file plain, whether it is open or not. May take as long as the file is big: not for threads that
     /// answer the kernel.
     pub(crate) fn unpack(&self, node: &Arc<Node>) -> Result<()> {
-        let _held = self.hold(node, false)?;
+        let _held = self.hold(node)?;
         let _turn = node.unpacking();
         let file = match &*node.content() {
             Content::Packed(file) => Arc::clone(file),
@@ -83,6 +96,11 @@ impl Overlay {
             Err(Halt::Failed(error)) => Err(error),
         }
     }
+}
+
+/// The note that keeps a file plain as it is.
+pub(crate) fn keep_plain(stat: &Stat) -> KeepPlain {
+    KeepPlain { size: u64::try_from(stat.st_size).unwrap_or(0), mtime_ns: lower::mtime_ns(stat) }
 }
 
 /// A file whose bytes are moving back.

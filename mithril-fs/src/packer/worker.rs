@@ -20,6 +20,7 @@ use crate::control::protocol::{PackReport, Progress, RelPath};
 use crate::fault::{self, Point};
 use crate::overlay::node::{Node, NodeId};
 use crate::overlay::transition::{Fingerprint, Refusal};
+use crate::overlay::unpack::keep_plain;
 use crate::overlay::{Overlay, lower};
 use crate::stub::{self, KeepPlain, Namespace};
 
@@ -166,18 +167,9 @@ impl Packer {
         self.queue.active()
     }
 
-    /// Leaves a file plain until it changes, over mounts too: somebody unpacked it.
-    pub(crate) fn keep_plain(&self, node: &Node, stat: &Stat) {
-        let keep = KeepPlain { size: size_of(stat), mtime_ns: lower::mtime_ns(stat) };
-        if let Err(error) = keep.write(&lower::proc_path(&node.fd), self.parts.namespace) {
-            tracing::warn!(%error, "cannot note that a file is to stay plain");
-        }
-    }
-
     /// Whether somebody unpacked the file, as it is.
     fn is_kept_plain(&self, node: &Node, stat: &Stat) -> bool {
-        let keep = KeepPlain { size: size_of(stat), mtime_ns: lower::mtime_ns(stat) };
-        KeepPlain::read(&lower::proc_path(&node.fd), self.parts.namespace) == Some(keep)
+        KeepPlain::read(&lower::proc_path(&node.fd), self.parts.namespace) == Some(keep_plain(stat))
     }
 
     /// Forgets what was decided about a file, since somebody asks for it.
@@ -328,9 +320,20 @@ impl Packer {
             || size_of(stat) < PACK_MIN_BYTES
             || stat.st_nlink == 0
             || self.is_packed(node)
-            || self.is_kept_plain(node, stat)
         {
             return Ok(Done::Nothing);
+        }
+        {
+            // Nobody notes just now that it is to stay plain: they would hold it open.
+            let handles = node.handles();
+            if !handles.open.is_idle() {
+                return Ok(Done::Refused(Refusal::Open));
+            }
+            if self.is_kept_plain(node, &node.stat().map_err(|e| io("stat", e))?) {
+                return Ok(Done::Nothing);
+            }
+            // A note of what it was before would cost the stub a block of its own.
+            KeepPlain::remove(&lower::proc_path(&node.fd), self.parts.namespace);
         }
         wait_for_clock(stat);
         let (file, fingerprint) = match overlay.open_for_packing(node).map_err(|e| io("open", e))? {

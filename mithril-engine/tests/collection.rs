@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mithril_engine::format::manifest::{Extent, Manifest};
 use mithril_engine::id::{ChunkId, ManifestId};
-use mithril_engine::store::Store;
+use mithril_engine::store::{BrokenOff, Collected, Store};
 use mithril_engine::tensor::{Container, Element};
 use mithril_engine::{Error, Result};
 
@@ -167,7 +167,8 @@ fn refuses(store: &Store, root: ManifestId) -> String {
     let before = store.usage();
     for dry_run in [true, false] {
         let refused = store.collect(|| Ok(vec![root]), dry_run);
-        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+        let Err(BrokenOff { done, error: Error::Corrupt { .. } }) = refused else { panic!("{refused:?}") };
+        assert_eq!(done, Collected { kept_bytes: before.pack_bytes, ..Collected::default() });
     }
     assert_eq!(store.usage(), before);
     store.collect(|| Ok(vec![root]), false).unwrap_err().to_string()
@@ -279,6 +280,30 @@ fn dead_packs_go_although_the_index_cannot_be_written() {
     let store = reopen(dir.path());
     assert!(read_file(&store, live).unwrap() == kept);
     assert!(read_file(&store, other).unwrap() == dead);
+}
+
+#[test]
+fn a_collection_that_breaks_off_tells_what_it_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = reopen(dir.path());
+    let (kept, dead) = (weights(100_000, 0), weights(90_000, 3));
+    pack_file(&store, &weights(80_000, 5), &[]);
+    let live = pack_files(&store, &[(&kept, &[]), (&dead, &[])]).unwrap()[0];
+    // The names that unfinished packs of this process would have next: none can be begun.
+    let taken = |serial: u32| dir.path().join(format!("packs/tmp-{}-{serial}", std::process::id()));
+    (0..1000).for_each(|serial| fs::write(taken(serial), []).unwrap());
+    let before = store.usage();
+    let BrokenOff { done, error } = store.collect(|| Ok(vec![live]), false).unwrap_err();
+    assert!(matches!(error, Error::Io { action: "create", .. }), "{error}");
+    assert_eq!((done.deleted_packs, done.rewritten_packs), (1, 0));
+    assert!(done.dead_blobs > 0);
+    let after = store.usage().pack_bytes;
+    assert_eq!((done.freed_bytes, done.kept_bytes), (before.pack_bytes - after, after));
+    // The next one does the rest.
+    (0..1000).for_each(|serial| fs::remove_file(taken(serial)).unwrap());
+    let collected = store.collect(|| Ok(vec![live]), false).unwrap();
+    assert_eq!((collected.deleted_packs, collected.rewritten_packs), (0, 1));
+    assert!(read_file(&store, live).unwrap() == kept);
 }
 
 /// A file system of a few MiB, which can be full.

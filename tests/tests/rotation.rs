@@ -3,7 +3,7 @@
 use std::fs;
 
 use mithril_tests::data::{Weights, digest};
-use mithril_tests::mount::{Mount, drop_caches};
+use mithril_tests::mount::{Mount, drop_caches, text};
 
 #[test]
 fn a_dependant_outlives_its_base() {
@@ -87,4 +87,42 @@ fn overwriting_and_renaming_a_base_harms_nobody() {
     mount.run(&["gc", "."]);
     drop_caches();
     assert!(fs::read(mount.join("renamed")).unwrap() == second);
+}
+
+#[test]
+fn a_collection_that_breaks_off_says_what_it_did() {
+    let mount = Mount::new(&[]);
+    // Chunks of a MiB, as files of unknown content are cut: those of safetensors files without their headers.
+    let chunk = |seed| -> Vec<u8> {
+        let mut file = Weights::new(1 << 19, seed).bf16_file();
+        file.split_off(file.len() - (1 << 20))
+    };
+    let (shared, other) = (chunk(4), [chunk(4), chunk(5)].concat());
+    for (name, bytes) in
+        [("alone", chunk(6)), ("first", [&shared[..], &chunk(7)].concat()), ("second", other)]
+    {
+        fs::write(mount.join(name), bytes).unwrap();
+        mount.sync();
+    }
+    let expected = fs::read(mount.join("second")).unwrap();
+    fs::remove_file(mount.join("alone")).unwrap();
+    fs::remove_file(mount.join("first")).unwrap();
+    // The names that the daemon's next packs would have until they are finished.
+    let taken = |serial: u32| mount.lower(&format!(".mithril/packs/tmp-{}-{serial}", mount.daemon()));
+    let taken: Vec<_> = (0..50).map(taken).collect();
+    taken.iter().for_each(|path| fs::write(path, []).unwrap());
+    let broken_off = mount.command(&["gc", "."]);
+    assert_eq!(broken_off.status.code(), Some(1));
+    let said = text(&broken_off);
+    assert!(
+        said.contains("only a part was collected") && said.contains("1 packs deleted, 0 rewritten"),
+        "{said}"
+    );
+    let nothing = text(&mount.command(&["gc", "."]));
+    assert!(nothing.contains("nothing was collected"), "{nothing}");
+    taken.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let said = mount.run(&["gc", "."]);
+    assert!(said.contains("0 packs deleted, 1 rewritten"), "{said}");
+    drop_caches();
+    assert!(fs::read(mount.join("second")).unwrap() == expected);
 }

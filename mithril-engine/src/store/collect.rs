@@ -40,6 +40,18 @@ pub struct Collected {
     pub kept_bytes: u64,
 }
 
+/// A collection that an error ended. What was deleted by then was not needed, and what was not is collected by the next
+/// one.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BrokenOff {
+    /// What was done by then. Nothing, unless the error is `Io`.
+    pub done: Collected,
+    /// What ended it.
+    #[source]
+    pub error: Error,
+}
+
 /// What is to be kept.
 struct Live {
     chunks: HashSet<ChunkId>,
@@ -60,15 +72,31 @@ impl Live {
 /// What a collection is going to do.
 #[derive(Default)]
 struct Plan {
-    dead: Vec<PackId>,
-    partly_dead: Vec<PartlyDead>,
+    dead: Vec<Doomed>,
+    partly_dead: Vec<Doomed>,
     collected: Collected,
 }
 
-/// A pack of which something must stay.
-struct PartlyDead {
+/// A pack that is to go.
+struct Doomed {
     id: PackId,
+    len: u64,
+    /// What must stay of it: 0 if nothing.
     kept_bytes: u64,
+    dead_blobs: u64,
+}
+
+impl Collected {
+    /// Counts a pack that is gone.
+    fn count(&mut self, gone: &Doomed) {
+        self.dead_blobs += gone.dead_blobs;
+        self.freed_bytes += gone.len - gone.kept_bytes;
+        if gone.kept_bytes == 0 {
+            self.deleted_packs += 1;
+        } else {
+            self.rewritten_packs += 1;
+        }
+    }
 }
 
 impl Store {
@@ -77,13 +105,26 @@ impl Store {
     ///
     /// # Errors
     /// Those of `roots`; `Corrupt` while a pack is damaged or anything that a root needs is not there: nothing is
-    /// deleted then. `Io`: what was deleted by then was not needed.
+    /// deleted then. `Io` also after some of it was done.
     pub fn collect(
         &self,
         roots: impl FnOnce() -> Result<Vec<ManifestId>>,
         dry_run: bool,
-    ) -> Result<Collected> {
+    ) -> Result<Collected, BrokenOff> {
         let _exclusive = self.pins.write().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Collected::default();
+        self.try_to_collect(roots, dry_run, &mut done).map_err(|error| {
+            done.kept_bytes = self.usage().pack_bytes;
+            BrokenOff { done, error }
+        })
+    }
+
+    fn try_to_collect(
+        &self,
+        roots: impl FnOnce() -> Result<Vec<ManifestId>>,
+        dry_run: bool,
+        done: &mut Collected,
+    ) -> Result<Collected> {
         if let Some((pack, reason)) = self.catalog().damaged().first() {
             return Err(damaged_pack(*pack, reason));
         }
@@ -92,8 +133,8 @@ impl Store {
         if !dry_run {
             // What a killed process renamed may not be durable yet, and dead packs are dead because of it.
             self.directory.sync_packs()?;
-            self.forget(&plan.dead)?;
-            self.rewrite(plan.partly_dead, &live)?;
+            self.forget(&plan.dead, done)?;
+            self.rewrite(plan.partly_dead, &live, done)?;
         }
         Ok(plan.collected)
     }
@@ -113,20 +154,20 @@ impl Store {
             let all: u64 = summary.entries.iter().map(|entry| u64::from(entry.stored_len)).sum();
             let dead = all - kept;
             let collected = &mut plan.collected;
-            collected.dead_blobs += (summary.entries.len() - keeps.len()) as u64;
+            let dead_blobs = (summary.entries.len() - keeps.len()) as u64;
             let mostly_live = dead < REWRITE_LEAST_BYTES || (dead as f64) < all as f64 * REWRITE_SHARE;
             if mostly_live && !keeps.is_empty() {
+                collected.dead_blobs += dead_blobs;
                 collected.kept_bytes += len;
                 continue;
             }
+            let doomed = Doomed { id, len, kept_bytes: kept, dead_blobs };
+            collected.count(&doomed);
             collected.kept_bytes += kept;
-            collected.freed_bytes += len - kept;
             if keeps.is_empty() {
-                collected.deleted_packs += 1;
-                plan.dead.push(id);
+                plan.dead.push(doomed);
             } else {
-                collected.rewritten_packs += 1;
-                plan.partly_dead.push(PartlyDead { id, kept_bytes: kept });
+                plan.partly_dead.push(doomed);
             }
         }
         Ok(plan)
@@ -134,16 +175,16 @@ impl Store {
 
     /// Copies what must stay of these packs to new ones. Each batch takes the room of one pack and gives back more
     /// than that; on a disk that has not even that much, the packs go one by one, those first that need the least.
-    fn rewrite(&self, mut packs: Vec<PartlyDead>, live: &Live) -> Result<()> {
+    fn rewrite(&self, mut packs: Vec<Doomed>, live: &Live, done: &mut Collected) -> Result<()> {
         let mut limit = PACK_TARGET_BYTES;
-        let mut done = 0;
-        while done < packs.len() {
-            let batch = &packs[done..done + batch_len(&packs[done..], limit)];
-            match self.rewrite_batch(batch, live) {
-                Ok(()) => done += batch.len(),
+        let mut position = 0;
+        while position < packs.len() {
+            let batch = &packs[position..position + batch_len(&packs[position..], limit)];
+            match self.rewrite_batch(batch, live, done) {
+                Ok(()) => position += batch.len(),
                 Err(Error::Io { source, .. }) if is_full(&source) && limit > 0 => {
                     limit = 0;
-                    packs[done..].sort_by_key(|pack| pack.kept_bytes);
+                    packs[position..].sort_by_key(|pack| pack.kept_bytes);
                 }
                 Err(error) => return Err(error),
             }
@@ -151,7 +192,7 @@ impl Store {
         Ok(())
     }
 
-    fn rewrite_batch(&self, batch: &[PartlyDead], live: &Live) -> Result<()> {
+    fn rewrite_batch(&self, batch: &[Doomed], live: &Live, done: &mut Collected) -> Result<()> {
         let mut writer = PackWriter::new(self);
         for pack in batch {
             let file = self.directory.open_pack(pack.id)?;
@@ -160,9 +201,7 @@ impl Store {
         }
         let written = writer.finish_packs()?;
         // A pack that lists the same as an old one has its name, and is it now.
-        let gone: Vec<PackId> =
-            batch.iter().map(|pack| pack.id).filter(|pack| !written.contains(pack)).collect();
-        self.forget(&gone)
+        self.forget(batch.iter().filter(|pack| !written.contains(&pack.id)), done)
     }
 
     /// Everything that the roots need.
@@ -206,21 +245,28 @@ impl Store {
     }
 
     /// Forgets packs, then removes them: a reader that looks up meanwhile finds the new place.
-    fn forget(&self, removed: &[PackId]) -> Result<()> {
+    fn forget<'a>(&self, removed: impl IntoIterator<Item = &'a Doomed>, done: &mut Collected) -> Result<()> {
+        let removed: Vec<&Doomed> = removed.into_iter().collect();
         if removed.is_empty() {
             return Ok(());
         }
-        self.catalog.write().unwrap_or_else(PoisonError::into_inner).remove(&self.directory, removed);
-        for &id in removed {
-            self.close_pack(id);
-            self.directory.remove_pack(id)?;
+        let ids: Vec<PackId> = removed.iter().map(|pack| pack.id).collect();
+        self.catalog.write().unwrap_or_else(PoisonError::into_inner).remove(&self.directory, &ids);
+        let mut result = Ok(());
+        for pack in removed {
+            self.close_pack(pack.id);
+            match self.directory.remove_pack(pack.id) {
+                Ok(()) => done.count(pack),
+                // One that cannot be removed keeps none of the others.
+                Err(error) => result = result.and(Err(error)),
+            }
         }
-        self.directory.sync_packs()
+        result.and(self.directory.sync_packs())
     }
 }
 
 /// Packs that are rewritten together: as many as fill a new one, at least one.
-fn batch_len(packs: &[PartlyDead], limit: u64) -> usize {
+fn batch_len(packs: &[Doomed], limit: u64) -> usize {
     let mut bytes = 0;
     let fit = packs.iter().take_while(|pack| {
         bytes += pack.kept_bytes;

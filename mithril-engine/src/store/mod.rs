@@ -26,7 +26,7 @@ use crate::id::{ChunkId, ManifestId, PackId, StoreId};
 use catalog::Catalog;
 use directory::Directory;
 
-pub use collect::Collected;
+pub use collect::{BrokenOff, Collected};
 pub use reader::ReadScratch;
 pub use verify::Verified;
 pub use writer::PackWriter;

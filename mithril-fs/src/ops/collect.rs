@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use mithril_engine::Error;
 use mithril_engine::id::ManifestId;
+use mithril_engine::store::{BrokenOff, Collected};
 use rustix::io::Errno;
 
 use super::Directory;
@@ -22,14 +24,14 @@ pub fn roots(directory: &Directory<'_>) -> mithril_engine::Result<Vec<ManifestId
         roots.extend(root(directory, &found.state));
         true
     })
-    .map_err(|error| mithril_engine::Error::io("walk", ".", error))?;
+    .map_err(|error| Error::io("walk", ".", error))?;
     match walked.unseen.into_iter().next() {
         None => Ok(roots),
         Some((path, Errno::XDEV)) => {
             let hidden = "another file system is mounted there and may hide packed files; unmount it first";
-            Err(mithril_engine::Error::io("look at", path, std::io::Error::other(hidden)))
+            Err(Error::io("look at", path, std::io::Error::other(hidden)))
         }
-        Some((path, error)) => Err(mithril_engine::Error::io("look at", path, error)),
+        Some((path, error)) => Err(Error::io("look at", path, error)),
     }
 }
 
@@ -50,17 +52,22 @@ pub fn collect(
     dry_run: bool,
     roots: impl FnOnce() -> mithril_engine::Result<Vec<ManifestId>>,
 ) -> Result<GcReport, CommandError> {
-    let collected = directory.store.collect(roots, dry_run).map_err(|error| {
+    let collected = directory.store.collect(roots, dry_run).map_err(|broken_off| {
+        let BrokenOff { done, error } = broken_off;
         let hint = match error {
-            mithril_engine::Error::Corrupt { .. } | mithril_engine::Error::NotFound { .. } => {
-                "; run mithril-fs verify"
-            }
+            Error::Corrupt { .. } | Error::NotFound { .. } => "; run mithril-fs verify",
             _ => "",
         };
-        CommandError {
-            message: format!("nothing was collected: {error}{hint}"),
-            exit_code: ExitCode::Failed as u8,
-        }
+        let Collected { freed_bytes, deleted_packs, rewritten_packs, .. } = done;
+        let message = if deleted_packs + rewritten_packs == 0 {
+            format!("nothing was collected: {error}{hint}")
+        } else {
+            format!(
+                "only a part was collected: {freed_bytes} bytes given back, {deleted_packs} packs deleted, \
+                 {rewritten_packs} rewritten; then: {error}{hint}. The next gc does the rest"
+            )
+        };
+        CommandError { message, exit_code: ExitCode::Failed as u8 }
     })?;
     Ok(GcReport {
         dead_blobs: collected.dead_blobs,

@@ -134,12 +134,20 @@ impl Mount {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs a command that prints JSON.
+    ///
+    /// # Panics
+    /// If it fails, or prints something else.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.run(arguments)).expect("it is JSON")
+    }
+
     /// `status --json`.
     ///
     /// # Panics
     /// If it fails.
     pub fn status(&self) -> Value {
-        serde_json::from_str(&self.run(&["status", ".", "--json"])).expect("status is JSON")
+        self.json(&["status", ".", "--json"])
     }
 
     /// The entry of one file in `ls --json`.
@@ -147,7 +155,7 @@ impl Mount {
     /// # Panics
     /// If it is not listed.
     pub fn entry(&self, name: &str) -> Value {
-        let list: Value = serde_json::from_str(&self.run(&["ls", ".", "--json"])).expect("ls is JSON");
+        let list = self.json(&["ls", ".", "--json"]);
         let entries = list.as_array().expect("a list");
         entries
             .iter()

@@ -141,6 +141,9 @@ pub struct GcFlags {
     /// Only say how much it would be.
     #[arg(long)]
     pub dry_run: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

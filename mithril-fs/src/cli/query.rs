@@ -16,6 +16,11 @@ use crate::ops::{cat, list};
 /// Files that are named in a message; of more only the number is said.
 pub(super) const NAMED_FILES: usize = 10;
 
+/// Prints a JSON document.
+pub(super) fn print_json(document: &impl serde::Serialize) -> Result<(), CommandError> {
+    print(&(serde_json::to_string_pretty(document).map_err(|error| failed(&error))? + "\n"))
+}
+
 /// Prints; a reader that went away is no error.
 fn print(text: &str) -> Result<(), CommandError> {
     match io::stdout().write_all(text.as_bytes()) {
@@ -65,7 +70,7 @@ pub(super) fn status(flags: &QueryFlags) -> Outcome {
         }
     };
     if flags.json {
-        print(&(serde_json::to_string_pretty(&status).map_err(|error| failed(&error))? + "\n"))?;
+        print_json(&status)?;
     } else {
         print(&status_text(&status))?;
     }
@@ -136,7 +141,7 @@ pub(super) fn ls(flags: &QueryFlags) -> Outcome {
         }
     };
     if flags.json {
-        print(&(serde_json::to_string_pretty(&listing.files).map_err(|error| failed(&error))? + "\n"))?;
+        print_json(&listing.files)?;
     } else {
         print(&files_text(&listing.files))?;
     }

@@ -8,7 +8,7 @@ use super::Outcome;
 use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
 use super::bar::Bar;
 use super::format::{bytes, ratio};
-use super::query::{NAMED_FILES, left_plain_text, say_unseen, unexpected};
+use super::query::{NAMED_FILES, left_plain_text, print_json, say_unseen, unexpected};
 use super::target::{self, Target};
 use crate::control::client::{self, Connection};
 use crate::control::protocol::CommandError;
@@ -203,7 +203,11 @@ pub(super) fn gc(flags: &GcFlags) -> Outcome {
             collect::collect(&directory, flags.dry_run, || collect::roots(&directory))?
         }
     };
-    say_collected(&report, flags.dry_run);
+    if flags.json {
+        print_json(&report)?;
+    } else {
+        say_collected(&report, flags.dry_run);
+    }
     Ok(ExitCode::Ok)
 }
 

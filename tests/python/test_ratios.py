@@ -8,6 +8,7 @@ import os
 import pathlib
 import sysconfig
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -74,7 +75,7 @@ LEAST = {"bf16": (1.53, 17.0), "fp32": (1.20, 2.0), "exp_avg": (1.19, 1.23), "ex
 
 def test_trained_checkpoints_become_this_much_smaller(directory, scratch):
     if directory.is_plain:
-        return
+        pytest.skip("needs a mount")
     saved = {}
     for step, model, optimizer in train((STEPS, STEPS + 1)):
         weights = {name: value.detach().clone() for name, value in model.state_dict().items()}

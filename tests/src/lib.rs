@@ -5,7 +5,7 @@ pub mod data;
 pub mod mount;
 pub mod users;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Whether tests that cannot run fail instead of saying so.
@@ -54,10 +54,7 @@ pub fn executable() -> PathBuf {
     if let Some(path) = std::env::var_os("MITHRIL_FS_BIN") {
         return path.into();
     }
-    let test = std::env::current_exe().expect("a test knows its executable");
-    // Tests lie in `target/PROFILE/deps`, programs in `target/PROFILE`.
-    let folder = test.parent().expect("an executable lies in a directory");
-    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let profile = built();
     let path = profile.join("mithril-fs");
     BUILT.call_once(|| {
         // Cheap if nothing changed; without it, a test would run against yesterday's daemon.
@@ -73,15 +70,33 @@ pub fn executable() -> PathBuf {
     path
 }
 
-/// Compiles a C program of `tests/c` once and returns its path.
+/// Where what was built with this test lies.
+fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its executable");
+    // Tests lie in `target/PROFILE/deps`, programs in `target/PROFILE`.
+    let folder = test.parent().expect("an executable lies in a directory");
+    if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }.to_owned()
+}
+
+/// Compiles a C program of `tests/c`, if it changed, and returns its path: beside what cargo built.
 ///
 /// # Panics
 /// If it cannot be compiled.
 pub fn c_program(name: &str) -> PathBuf {
-    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(format!("{name}.c"));
-    let folder = tempfile::tempdir().expect("a temporary directory").keep();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(format!("{name}.c"));
+    let folder = built().join("c");
     let program = folder.join(name);
-    let status = Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(&source).arg("-ldl").status();
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    let source_changed = changed(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    if changed(&program).is_ok_and(|compiled| compiled > source_changed) {
+        return program;
+    }
+    std::fs::create_dir_all(&folder).expect("cargo could build there");
+    // Others may compile it too, and run it meanwhile.
+    let own = tempfile::tempdir_in(&folder).expect("cargo could build there");
+    let fresh = own.path().join(name);
+    let status = Command::new("cc").args(["-O1", "-o"]).arg(&fresh).arg(&source).arg("-ldl").status();
     assert!(status.is_ok_and(|status| status.success()), "{} cannot be compiled", source.display());
+    std::fs::rename(&fresh, &program).expect("a rename in one directory");
     program
 }

@@ -10,6 +10,7 @@ mod unnamed;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -262,10 +263,14 @@ impl Daemon {
         spawn("signals", Box::new(move || waiting.wait_for_signal()))?;
         if let Ok(packer) = &self.packer {
             let (scanning, scanned) = (Arc::clone(packer), Arc::clone(&self.scanned));
+            let events = Arc::clone(&self.overlay.events);
             spawn(
                 "scan",
                 Box::new(move || {
-                    scanning.scan();
+                    if catch_unwind(AssertUnwindSafe(|| scanning.scan())).is_err() {
+                        events.error("looking through the directory panicked".to_owned());
+                    }
+                    // Whoever waits for it looks through the directory too.
                     scanned.open();
                 }),
             )?;
@@ -343,6 +348,12 @@ fn pool(name: &'static str, threads: usize, niceness: i32) -> Result<rayon::Thre
                 unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
             }
         })
+        // Of work that somebody waits for, they get the panic. Of other work nobody would, and rayon ends the process.
+        .panic_handler(move |panic| {
+            let said = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            tracing::error!("a thread of the pool \"{name}\" panicked: {said}");
+        })
         .build()
         .map_err(failed)
 }
@@ -368,5 +379,21 @@ fn keep_freed_memory() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
             libc::mallopt(libc::M_ARENA_MAX, ARENAS);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_pool_ends_neither_the_process_nor_the_pool() {
+        let pool = pool("test", 2, 0).unwrap();
+        for _ in 0..10 {
+            // Nobody waits for it: without a handler the process would be aborted.
+            pool.spawn(|| panic!("on purpose"));
+        }
+        assert!(catch_unwind(AssertUnwindSafe(|| pool.install(|| panic!("on purpose")))).is_err());
+        assert_eq!(pool.install(|| rayon::join(|| 1, || 2)), (1, 2));
     }
 }

@@ -12,6 +12,8 @@ pub(crate) enum Point {
     UnpackStep,
     /// The attribute of an unpacked file is gone, and that is not durable yet.
     AttributeRemoved,
+    /// The directory is about to be looked through after a mount.
+    Scan,
     /// A file was taken from the queue, and is about to be looked for.
     Taken,
     /// A file is about to become a stub; it was found unchanged.

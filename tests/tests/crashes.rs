@@ -171,6 +171,16 @@ fn a_panic_costs_one_call_and_the_mount_goes_on() {
     mount.status();
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn a_panic_while_the_directory_is_looked_through_keeps_nobody_waiting() {
+    let mount = Mount::with_fault("Scan=panic", &[]);
+    fs::write(mount.join("w"), Weights::new(100_000, 1).bf16_file()).unwrap();
+    mount.run(&["sync", "."]);
+    assert!(mount.is_packed("w"));
+    assert!(mount.status()["errors"].to_string().contains("panicked"), "{}", mount.status());
+}
+
 #[test]
 fn what_a_crash_left_half_done_is_finished_at_the_next_mount() {
     let mut mount = Mount::new(&["--settle", "0"]);

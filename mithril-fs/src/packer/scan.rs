@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Stat;
 
+use crate::fault::{self, Point};
 use crate::ops::Directory;
 use crate::ops::walk::{State, walk};
 use crate::overlay::{Overlay, lower};
@@ -19,6 +20,7 @@ pub(super) fn scan(
     cancel: &AtomicBool,
     offer: &mut dyn FnMut(PathBuf, &Stat),
 ) {
+    fault::reached(Point::Scan);
     let directory = Directory {
         root: overlay.nodes.root().fd.as_fd(),
         store: Arc::clone(&overlay.store),

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # scripts/torture.sh [FACTOR]: the tests with random operations, crashes and races, FACTOR times as long as usual (20
-# if not given), in a release build. For a night, or before a release.
+# if not given), in a release build, and the large files larger: of $MITHRIL_TEST_LARGE_GIB, 5 if not given. For a
+# night, or before a release.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -14,6 +15,10 @@ need_fuse || exit 1
 
 # What the tests multiply their numbers of rounds by; proptest has a variable of its own, 256 cases if not set.
 export MITHRIL_TORTURE=$factor PROPTEST_CASES=$((256 * factor)) MITHRIL_CI=1
+export MITHRIL_TEST_LARGE_GIB=${MITHRIL_TEST_LARGE_GIB:-5}
+# One large file that is packed, and one that is not yet.
+needed=$((MITHRIL_TEST_LARGE_GIB * 2048 + 4096)) place=${MITHRIL_TEST_DIR:-/var/tmp}
+[ "$(free_mib "$place")" -ge $needed ] || die "$place needs $needed MiB free: set MITHRIL_TEST_DIR to a directory with more"
 cargo build --release --workspace --all-targets --locked
 export MITHRIL_FS_BIN="$CARGO_TARGET_DIR/release/mithril-fs"
 say "every test, $factor times as long"

@@ -60,6 +60,8 @@ struct Daemon {
     root: OwnedFd,
     /// Set once the directory was looked through.
     scanned: Arc<Latch>,
+    /// Set once nobody uses the mount any more.
+    ended: Latch,
     packer_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -231,12 +233,14 @@ pub(crate) fn run(
         tree: Arc::clone(&relay.tree),
         root,
         scanned: Arc::default(),
+        ended: Latch::default(),
         packer_thread: Mutex::default(),
         settings,
     });
     let server = daemon.begin()?;
     ready(&notices);
     let ended = served.session.join();
+    daemon.ended.open();
     daemon.end();
     server.finish(LAST_ANSWERS);
     tracing::info!("the mount is gone");
@@ -299,7 +303,7 @@ impl Daemon {
 
     /// A signal unmounts, as `umount` does; but where that would be refused, the mount is detached, since whoever
     /// sends signals to a daemon wants it gone.
-    fn wait_for_signal(&self) {
+    fn wait_for_signal(self: &Arc<Self>) {
         static AGAIN: AtomicBool = AtomicBool::new(false);
         loop {
             let signal = signals::wait();
@@ -312,10 +316,13 @@ impl Daemon {
             }
             if !AGAIN.swap(true, Ordering::SeqCst) {
                 // Handles that are open keep a detached session alive: they are given a moment.
-                std::thread::spawn(|| {
+                let daemon = Arc::clone(self);
+                std::thread::spawn(move || {
                     std::thread::sleep(LINGER);
-                    tracing::warn!("files are still open; ending all the same");
-                    std::process::exit(0);
+                    if !daemon.ended.is_open() {
+                        tracing::warn!("files are still open; ending all the same");
+                        std::process::exit(0);
+                    }
                 });
             }
         }

@@ -40,6 +40,27 @@ fn unmounting_waits_for_a_packer_that_waits_for_the_disk() {
     }
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn a_signal_lets_the_packer_end_its_last_step() {
+    let mut mount = Mount::with_fault("Commit=7000", &["--settle", "0"]);
+    let bytes = Weights::new(100_000, 2).bf16_file();
+    fs::write(mount.join("slow"), &bytes).unwrap();
+    let daemon = mount.daemon();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while mount.status()["packing_path"] != "slow" && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(daemon).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    mount.wait_for_death(daemon);
+    mount.without_fault();
+    mount.mount();
+    assert!(mount.is_packed("slow"), "its daemon was killed at that");
+    assert!(fs::read(mount.join("slow")).unwrap() == bytes);
+}
+
 #[test]
 fn a_directory_is_free_as_soon_as_it_is_unmounted() {
     let mut mount = Mount::unmounted(&["--settle", "0"]);

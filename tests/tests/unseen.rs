@@ -66,12 +66,21 @@ fn a_store_inside_is_left_alone() {
     run(&["umount"]);
     mount.mount();
     fs::write(mount.join("outer.bin"), Weights::new(400_000, 2).bf16_file()).unwrap();
+    // Written through this mount, and read through it: the other store's files are no less its own for that.
+    let through = Weights::new(400_000, 3).bf16_file();
+    fs::write(mount.join("inner/step_2.bin"), &through).unwrap();
+    for pack in fs::read_dir(mount.join("inner/.mithril/packs")).unwrap() {
+        fs::read(pack.unwrap().path()).unwrap();
+    }
     mount.sync();
+    let left = mount.status()["queued_files"].clone();
+    assert_eq!(left, 0);
     let listed = mount.run(&["ls", "."]);
     assert!(listed.contains("outer.bin") && !listed.contains("packs/"), "{listed}");
     mount.unmount();
     run(&["mount"]);
     assert!(fs::read(inner.join("step_1.bin")).unwrap() == bytes);
+    assert!(fs::read(inner.join("step_2.bin")).unwrap() == through);
     run(&["umount"]);
 }
 

@@ -18,6 +18,7 @@ use super::verdicts::{Reason, Verdicts, size_of};
 use super::{candidates, scan};
 use crate::control::protocol::{PackReport, Progress, RelPath};
 use crate::fault::{self, Point};
+use crate::ops::walk::store_above;
 use crate::overlay::node::{Node, NodeId};
 use crate::overlay::transition::{Fingerprint, Refusal};
 use crate::overlay::unpack::keep_plain;
@@ -270,7 +271,11 @@ impl Packer {
             Err(error) => return self.fail(item, &error.to_string()),
         };
         let started = Instant::now();
-        let done = self.pack_node(&node, &stat, &item.path);
+        // What another store keeps, or is made of, is not for this one to take away.
+        let done = match store_above(root, &item.path) {
+            None => self.pack_node(&node, &stat, &item.path),
+            Some(_) => Ok(Done::Nothing),
+        };
         let path = self.path_of(&node).unwrap_or_else(|| item.path.clone());
         match done {
             Ok(Done::Packed(packed)) => {

@@ -18,6 +18,7 @@
 mod bitmap;
 mod choice;
 mod context16;
+mod contexts;
 mod delta16;
 mod dispatch;
 mod encode;

@@ -1,14 +1,15 @@
 //! Blocks where most elements have changed: one symbol for each.
 
+use super::super::contexts::merge;
+use super::super::entropy::{LOG2_FRACTION, information};
 use super::super::{Decoded, sized, take_u8};
 use super::decode::{TOO_FEW_WORDS, check, take_words};
 use super::encode::{encode_values, finish, initial, is_counted, is_counted_whole, put_frequencies};
-use super::frequencies::{Frequencies, merge};
+use super::frequencies::{BITS_A_FREQUENCY, Frequencies};
 use super::groups::{Differences, groups_in_half, load_group, store_group};
 use super::lanes::{Found, Lanes, Reader, State, Writer};
 use super::model::{
-    DENSITY, DENSITY_CLASSES, EXPONENT_CLASSES, GROUP_BYTES, LANES, LOG2_FRACTION, VALUE_CLASSES, Window,
-    information, value_class,
+    DENSITY, DENSITY_CLASSES, EXPONENT_CLASSES, GROUP_BYTES, LANES, VALUE_CLASSES, Window, value_class,
 };
 use super::probabilities::ChangeCounts;
 use super::{BlockScratch, kind};
@@ -72,7 +73,7 @@ pub(super) fn encode<L: Lanes>(
             }
         }
     }
-    let (group_of, mut contexts) = merge(&counts);
+    let (group_of, mut contexts) = merge(&counts, BITS_A_FREQUENCY);
     if sampled {
         // Every class that may occur gets a frequency.
         let mut stored = [0; GROUP_BYTES];

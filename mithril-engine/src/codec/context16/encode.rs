@@ -1,7 +1,8 @@
 //! Encoding a block, once for all instruction sets.
 
+use super::super::contexts::merge;
 use super::super::{put_u24, sized};
-use super::frequencies::{Counts, Frequencies, merge};
+use super::frequencies::{BITS_A_FREQUENCY, Counts, Frequencies};
 use super::groups::{Differences, groups_in_half, load_group};
 use super::lanes::{Entries, Lanes, Row, State, Writer};
 use super::model::{
@@ -133,7 +134,7 @@ fn sparse<L: Lanes>(
     }
     let counts: [Counts; EXPONENT_CLASSES] =
         std::array::from_fn(|e| std::array::from_fn(|class| counts[0][e][class] + counts[1][e][class]));
-    let (group_of, groups) = merge(&counts);
+    let (group_of, groups) = merge(&counts, BITS_A_FREQUENCY);
     let starts =
         (1..EXPONENT_CLASSES).filter(|&e| group_of[e] != group_of[e - 1]).fold(0u16, |bits, e| bits | 1 << e);
     out.extend_from_slice(&starts.to_le_bytes());

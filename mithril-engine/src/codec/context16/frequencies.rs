@@ -1,13 +1,16 @@
 //! How often each value class occurs in a context: counting, rounding, storing.
 
 use super::super::{DecodeError, Decoded, take_u8};
-use super::model::{LOG2_FRACTION, VALUE_CLASSES, information};
+use super::model::VALUE_CLASSES;
 
 /// What the frequencies of a context add up to.
 pub(super) const TOTAL: u16 = 1 << TOTAL_BITS;
 /// Frequencies are sent in units of 2^-12 and used in units of 2^-16.
 pub(super) const TOTAL_BITS: u32 = 12;
 pub(super) const SCALE_BITS: u32 = 16 - TOTAL_BITS;
+
+/// What a frequency takes where it is stored, about.
+pub(super) const BITS_A_FREQUENCY: u64 = 10;
 
 /// How often each value class occurs.
 pub(super) type Counts = [u32; VALUE_CLASSES];
@@ -114,54 +117,6 @@ impl Frequencies {
     }
 }
 
-/// Bits that a context with these counts takes, its frequencies included, in units of 2^-16.
-pub(super) fn cost(counts: &Counts) -> u64 {
-    const BITS_A_FREQUENCY: u64 = 10;
-    const BITS_A_CONTEXT: u64 = 8;
-    let (mut all, mut parts, mut bits) = (0, 0, BITS_A_CONTEXT);
-    for &count in counts.iter().filter(|count| **count > 0) {
-        all += count;
-        parts += information(count);
-        bits += BITS_A_FREQUENCY;
-    }
-    // The logarithm is rounded down, so the parts may be more than the whole by a little.
-    information(all).saturating_sub(parts) + (bits << LOG2_FRACTION)
-}
-
-/// Joins neighbouring contexts as long as that is cheaper. Returns for each of `contexts` the group that it is in, and the
-/// counts of the groups.
-pub(super) fn merge<const N: usize>(contexts: &[Counts; N]) -> ([u8; N], Vec<Counts>) {
-    let mut groups = contexts.to_vec();
-    let mut costs: Vec<u64> = groups.iter().map(cost).collect();
-    let mut group_of: [u8; N] = std::array::from_fn(|context| context.to_le_bytes()[0]);
-    let join = |a: &Counts, b: &Counts| -> Counts { std::array::from_fn(|class| a[class] + b[class]) };
-    let mut joined: Vec<u64> = groups.windows(2).map(|pair| cost(&join(&pair[0], &pair[1]))).collect();
-    loop {
-        let mut best = None;
-        for (i, &together) in joined.iter().enumerate() {
-            if let Some(gain) = (costs[i] + costs[i + 1]).checked_sub(together + 1)
-                && best.is_none_or(|(most, _)| gain > most)
-            {
-                best = Some((gain, i));
-            }
-        }
-        let Some((_, i)) = best else { return (group_of, groups) };
-        groups[i] = join(&groups[i], &groups[i + 1]);
-        groups.remove(i + 1);
-        costs[i] = joined[i];
-        costs.remove(i + 1);
-        joined.remove(i);
-        for neighbour in [i.checked_sub(1), Some(i)].into_iter().flatten() {
-            if let (Some(a), Some(b)) = (groups.get(neighbour), groups.get(neighbour + 1)) {
-                joined[neighbour] = cost(&join(a, b));
-            }
-        }
-        for group in group_of.iter_mut().filter(|group| usize::from(**group) > i) {
-            *group -= 1;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,16 +178,5 @@ mod tests {
             assert!(Frequencies::take(&mut &bytes[..]).is_err(), "{bytes:?}");
         }
         assert!(Frequencies::take(&mut &[0x8f, 0xff, 0, 30, 1][..]).is_ok());
-    }
-
-    #[test]
-    fn contexts_merge_where_they_are_alike() {
-        let mut contexts = [[0; VALUE_CLASSES]; 4];
-        (contexts[0][1], contexts[0][2]) = (1000, 1000);
-        (contexts[1][1], contexts[1][2]) = (500, 510);
-        (contexts[2][7], contexts[2][9]) = (5000, 400);
-        let (group_of, groups) = merge(&contexts);
-        assert_eq!(group_of, [0, 0, 1, 1]);
-        assert_eq!((groups.len(), groups[0][1], groups[1][7]), (2, 1500, 5000));
     }
 }

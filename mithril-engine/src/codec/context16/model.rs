@@ -1,6 +1,8 @@
 //! What predicts a change, and what a change is made of: constants of the format, and integer arithmetic only, so that
 //! every machine makes the same choices.
 
+use super::super::entropy::{LOG2_FRACTION, log2};
+
 /// Elements of a group: what a step of the coder takes, one a lane.
 pub(super) const LANES: usize = 32;
 /// Bytes of a group.
@@ -167,52 +169,6 @@ pub(super) fn probability_code(changed: u32, all: u32) -> u8 {
     if changed < all - changed { 127 - steps } else { 128 + steps }
 }
 
-/// Binary places of [`log2`].
-pub(super) const LOG2_FRACTION: u32 = 16;
-
-/// The logarithms of 1 to 2 in steps of 1/256, in units of 2^-24.
-const LOG2: [u32; 257] = {
-    let mut logs = [0; 257];
-    let mut step = 0;
-    while step < 256 {
-        // Bit by bit: squaring doubles the logarithm.
-        let mut x = (256 + step as u64) << 23;
-        let (mut log, mut bit) = (0u32, 0);
-        while bit < 24 {
-            x = (x * x) >> 31;
-            log <<= 1;
-            if x >> 32 != 0 {
-                log |= 1;
-                x >>= 1;
-            }
-            bit += 1;
-        }
-        logs[step] = log;
-        step += 1;
-    }
-    logs[256] = 1 << 24;
-    logs
-};
-
-/// The binary logarithm in units of 2^-16; 0 for 0. Integers, since the library's logarithm differs between systems.
-pub(super) fn log2(x: u64) -> u64 {
-    if x == 0 {
-        return 0;
-    }
-    let fraction = (x << x.leading_zeros()) << 1;
-    let place = usize::from((fraction >> 56).to_le_bytes()[0]);
-    let between = fraction >> 40 & 0xffff;
-    let (low, high) = (u64::from(LOG2[place]), u64::from(LOG2[place + 1]));
-    let log = low + (((high - low) * between) >> 16);
-    (u64::from(x.ilog2()) << LOG2_FRACTION) + (log >> (24 - LOG2_FRACTION))
-}
-
-/// `x log2(x)` in units of 2^-16: the sum over the parts of something, taken from its own, is what an ideal code for the
-/// parts takes.
-pub(super) fn information(x: u32) -> u64 {
-    u64::from(x) * log2(u64::from(x))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,14 +182,6 @@ mod tests {
         }
         assert_eq!(FIRST_VALUE[31], 32768);
         assert_eq!(value_class(8), FIRST_RAW_CLASS);
-    }
-
-    #[test]
-    fn logarithms_are_close() {
-        for x in (1..5000).chain([65535, 65536, 65537, 1 << 20, 52_428_802, u64::from(u32::MAX)]) {
-            let exact = (x as f64).log2();
-            assert!((log2(x) as f64 / 65536.0 - exact).abs() < 4e-5, "{x}");
-        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
     }
 }
 
@@ -55,6 +55,8 @@ fn a_store_inside_is_left_alone() {
     // Mounted by itself once, and packed.
     let inner = mount.path().join("inner");
     fs::create_dir(&inner).unwrap();
+    // Whatever fails below, nothing stays mounted there.
+    let _unmounted = Mounted(inner.clone());
     let run = |arguments: &[&str]| {
         let output = Command::new(executable()).args(arguments).arg(&inner).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", text(&output));

@@ -50,7 +50,10 @@ impl Connection {
         let unreachable = |error: &dyn Display| unreachable(mountpoint, error);
         let mut line = serde_json::to_string(request).map_err(|error| unreachable(&error))?;
         line.push('\n');
-        stream.get_mut().write_all(line.as_bytes()).map_err(|error| unreachable(&error))?;
+        // Who is refused may be told so before the request was sent.
+        let sent = stream.get_mut().write_all(line.as_bytes());
+        sent.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+            .map_err(|error| unreachable(&error))?;
         for line in stream.lines() {
             let line = line.map_err(|error| unreachable(&error))?;
             match serde_json::from_str(&line).map_err(|error| unreachable(&error))? {

@@ -1,7 +1,9 @@
 //! `umount` ends when the directory is free, and says what it waits for.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(debug_assertions)]
+use std::time::Instant;
 
 use mithril_tests::data::Weights;
 use mithril_tests::mount::Mount;

@@ -91,7 +91,11 @@ pub fn cut(layout: &Layout, spans: &[ByteRange]) -> Vec<Piece> {
 /// Cuts `len` bytes from `start` into pieces of the target size; a short rest joins the last one, so that
 /// no table is spent on a sliver.
 fn split(pieces: &mut Vec<Piece>, start: u64, len: u64, element: Element, key: impl Fn(u64) -> PieceKey) {
-    let target = CHUNK_TARGET_BYTES as u64;
+    // As many elements of 16 bits as of 32: a tensor is cut like the one that it is the rounding of.
+    let target = match element {
+        Element::Bf16 | Element::F16 => CHUNK_TARGET_BYTES as u64 / 2,
+        _ => CHUNK_TARGET_BYTES as u64,
+    };
     let mut offset = 0;
     while offset < len {
         let rest = len - offset;
@@ -159,19 +163,19 @@ mod tests {
 
     #[test]
     fn holes_have_no_pieces_and_gaps_are_counted_across_them() {
-        let tensors = vec![tensor(1 << 40, 1 << 20), tensor((1 << 40) + (1 << 20), 1 << 20)];
+        let tensors = vec![tensor(1 << 40, 1 << 19), tensor((1 << 40) + (1 << 19), 1 << 19)];
         let layout = Layout { container: Container::Unknown, tensors, note: None };
         let span = |offset, len| ByteRange { offset, len };
         // The second tensor ends in a hole.
-        let pieces = cut(&layout, &[span(0, 10_000), span(1 << 40, 3 << 19), span(1 << 50, 5)]);
+        let pieces = cut(&layout, &[span(0, 10_000), span(1 << 40, 3 << 18), span(1 << 50, 5)]);
         let keys: Vec<_> = pieces.iter().map(|piece| (piece.range, piece.element, &piece.key)).collect();
         let gap = |ordinal| PieceKey::Gap { ordinal, offset: 0 };
         assert_eq!(
             keys,
             [
                 (span(0, 10_000), Element::Bytes, &gap(0)),
-                (span(1 << 40, 1 << 20), Element::Bf16, &PieceKey::Tensor { index: 0, offset: 0 }),
-                (span((1 << 40) + (1 << 20), 1 << 19), Element::Bytes, &gap(1)),
+                (span(1 << 40, 1 << 19), Element::Bf16, &PieceKey::Tensor { index: 0, offset: 0 }),
+                (span((1 << 40) + (1 << 19), 1 << 18), Element::Bytes, &gap(1)),
                 (span(1 << 50, 5), Element::Bytes, &gap(2)),
             ]
         );

@@ -40,6 +40,59 @@ fn files_come_back_from_a_store_that_was_opened_again() {
     assert_eq!(store.chunk(&id).map(|stat| stat.depth), Some(1));
 }
 
+/// A safetensors file of these tensors: name, type, bytes.
+fn safetensors(tensors: &[(&str, &str, Vec<u8>)]) -> Vec<u8> {
+    let (mut header, mut data) = (String::new(), Vec::new());
+    for (name, dtype, bytes) in tensors {
+        let count = bytes.len() / if *dtype == "F32" { 4 } else { 2 };
+        let (start, end) = (data.len(), data.len() + bytes.len());
+        let comma = if header.is_empty() { '{' } else { ',' };
+        header += &format!(
+            "{comma}\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":[{count}],\"data_offsets\":[{start},{end}]}}"
+        );
+        data.extend_from_slice(bytes);
+    }
+    header.push('}');
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+#[test]
+fn weights_beside_their_masters_take_no_space_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let file = |seed: u32| {
+        let masters: Vec<f32> = (0..600_000u32)
+            .map(|i| {
+                let hash = (i ^ 77).wrapping_mul(0x9e37_79b1).rotate_left(9).wrapping_mul(0x85eb_ca6b);
+                f32::from_bits(0x3c00_0000 + (hash >> 7) + (i % 7) * seed)
+            })
+            .collect();
+        let mut bf16: Vec<u8> = masters.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect();
+        // As one that was changed by hand.
+        bf16[5000] ^= 1;
+        let f16 = masters.iter().flat_map(|x| half::f16::from_f32_const(*x).to_le_bytes()).collect();
+        let wide: Vec<u8> = masters.iter().flat_map(|x| x.to_le_bytes()).collect();
+        (
+            safetensors(&[("a", "BF16", bf16.clone()), ("model.w", "F32", wide.clone()), ("b", "F16", f16)]),
+            safetensors(&[("model.w", "F32", wide)]),
+        )
+    };
+    let stored = || store.usage().pack_bytes;
+    let (first, second) = (file(0), file(300));
+    let before = stored();
+    let masters = pack_file(&store, &first.1, &[]);
+    let alone = stored() - before;
+    let before = stored();
+    let base = pack_file(&store, &first.0, &[store.read_manifest(&masters).unwrap()]);
+    assert!(stored() - before < 4000, "{} beside {alone}", stored() - before);
+    // The next step: masters against those of before, and all of it chained.
+    let next = pack_file(&store, &second.0, &[store.read_manifest(&base).unwrap()]);
+    let store = Arc::new(store);
+    for (id, bytes) in [(masters, &first.1), (base, &first.0), (next, &second.0)] {
+        assert!(read_file(&store, id).unwrap() == *bytes);
+    }
+}
+
 #[test]
 fn reads_of_any_range_are_right() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use super::choice::{self, Choice, Delta};
 use super::dispatch::{Isa, isa};
 use super::float::{self, Grid};
 use super::numeric::Transform;
-use super::{Against, Level, Options, Scratch, context16, delta16, planes, scaled, tag};
+use super::{Against, Level, Options, Scratch, context16, delta16, planes, rounded, scaled, tag};
 use crate::quantize::Quantized;
 use crate::tensor::Element;
 
@@ -267,4 +267,22 @@ pub fn encode_context16(
     out.push(tag::CONTEXT16);
     context16::encode(raw, base, kind, scratch, out);
     true
+}
+
+/// Encodes 16-bit floats that are the rounding of the 32-bit floats of `master`, but for a few. `false`, and nothing is
+/// appended, if they are not. What decodes them needs `master` as their base.
+pub fn encode_rounded(
+    raw: &[u8],
+    element: Element,
+    master: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> bool {
+    let start = out.len();
+    out.push(tag::ROUNDED);
+    let is_rounded = rounded::encode(raw, element, master, &mut scratch.planes, out);
+    if !is_rounded {
+        out.truncate(start);
+    }
+    is_rounded
 }

@@ -13,6 +13,7 @@
 //! 5 float     blocks of floating-point numbers by themselves
 //! 6 context16 blocks of changes and moves of 16-bit elements coded in context, against the base
 //! 8 scaled    integers of 8 bits and the scales of their blocks, of floats that were quantized
+//! 9 rounded   what differs from the rounding of a base of 32-bit floats
 //! ```
 
 mod bitmap;
@@ -29,13 +30,15 @@ mod options;
 mod plane_block;
 mod planes;
 mod rans;
+mod rounded;
 mod scaled;
 mod zstd_frame;
 
 pub use dispatch::{Isa, isa, limit_isa};
-pub use encode::{Input, encode, encode_context16, encode_quantized};
+pub use encode::{Input, encode, encode_context16, encode_quantized, encode_rounded};
 pub use float::Grid;
 pub use options::{Level, Options};
+pub(crate) use rounded::roundings;
 
 use zstd_frame::ZstdScratch;
 
@@ -56,6 +59,7 @@ mod tag {
     pub(super) const FLOAT: u8 = 5;
     pub(super) const CONTEXT16: u8 = 6;
     pub(super) const SCALED: u8 = 8;
+    pub(super) const ROUNDED: u8 = 9;
 }
 
 /// How a chunk is encoded, for people: what stands behind a format tag.
@@ -78,14 +82,16 @@ pub enum Format {
     Context16 = tag::CONTEXT16,
     /// Integers and scales of floats that were quantized.
     Scaled = tag::SCALED,
+    /// What differs from the rounding of the base.
+    Rounded = tag::ROUNDED,
 }
 
 impl Format {
     /// The format of an encoded chunk, of which the first byte is enough; `None` for one of a later version.
     pub fn of(encoded: &[u8]) -> Option<Self> {
-        use Format::{Context16, Delta16, Float, Planes, Raw, Same, Scaled, Zstd};
+        use Format::{Context16, Delta16, Float, Planes, Raw, Rounded, Same, Scaled, Zstd};
         let tag = *encoded.first()?;
-        [Raw, Same, Planes, Delta16, Zstd, Float, Context16, Scaled]
+        [Raw, Same, Planes, Delta16, Zstd, Float, Context16, Scaled, Rounded]
             .into_iter()
             .find(|format| *format as u8 == tag)
     }
@@ -101,6 +107,7 @@ impl Format {
             Format::Float => "float",
             Format::Context16 => "context16",
             Format::Scaled => "scaled",
+            Format::Rounded => "rounded",
         }
     }
 }
@@ -186,6 +193,7 @@ pub fn decode(
         }
         tag::CONTEXT16 => Err(DecodeError::WrongBase),
         tag::SCALED => scaled::decode(body, scratch, out),
+        tag::ROUNDED => rounded::decode(body, base.unwrap_or_default(), out),
         other => Err(DecodeError::UnknownFormat(other)),
     }
 }

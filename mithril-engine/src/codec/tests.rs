@@ -284,7 +284,8 @@ fn golden_chunks_decode() {
         zeros[2 * element..][..2].copy_from_slice(&value);
     }
     let float = format!("{GOLDEN_FLOAT}00200800{}20014020{}", "20".repeat(60), "01".repeat(60));
-    let golden: [Golden<'_>; 8] = [
+    let masters = unhex("0080803f0080813f0000803f");
+    let golden: [Golden<'_>; 9] = [
         ("raw", "00616263", None, b"abc"),
         ("same", "01", Some(&base), &base),
         ("planes, run: bf16 infinities", "020201010001ff", None, &[0x80, 0x7f]),
@@ -293,6 +294,7 @@ fn golden_chunks_decode() {
         ("delta16 dense", GOLDEN_DENSE, Some(&base), &changed),
         ("zstd", GOLDEN_ZSTD, None, &text),
         ("float, zeros apart", &float, None, &zeros),
+        ("rounded", "09000100000200003412", Some(&masters), &[0x80, 0x3f, 0x82, 0x3f, 0x34, 0x12]),
     ];
     for (what, hex, base, expected) in golden {
         let mut out = vec![0; expected.len()];

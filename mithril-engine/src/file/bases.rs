@@ -89,7 +89,7 @@ mod tests {
         const HOLE: u64 = 15 << 40;
         let chunk = |byte, len, element| Extent::Chunk { id: ChunkId::from_bytes([byte; 32]), len, element };
         let range = ByteRange { offset: 5000 + HOLE + 100, len: 1 << 20 };
-        let tensor = Tensor { name: "w".to_owned(), element: Element::Bf16, shape: vec![1 << 19], range };
+        let tensor = Tensor { name: "w".to_owned(), element: Element::F32, shape: vec![1 << 18], range };
         let manifest = Manifest {
             container: Container::Unknown,
             tensors: vec![tensor],
@@ -97,7 +97,7 @@ mod tests {
                 chunk(1, 5000, Element::Bytes),
                 Extent::Hole { len: HOLE },
                 chunk(2, 100, Element::Bytes),
-                chunk(3, 1 << 20, Element::Bf16),
+                chunk(3, 1 << 20, Element::F32),
                 Extent::Hole { len: HOLE },
                 chunk(4, 7, Element::Bytes),
             ],

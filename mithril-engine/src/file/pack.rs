@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::bases::Bases;
+use super::twins::{self, Unit};
 use crate::chunk::{self, Piece};
 use crate::codec::{self, Against, Input, Options, Scratch};
 use crate::error::{Error, Result};
@@ -72,6 +73,7 @@ pub struct Packed {
 #[derive(Default)]
 struct Worker {
     raw: Vec<u8>,
+    rounding: Vec<u8>,
     base: Vec<u8>,
     check: Vec<u8>,
     codec: Scratch,
@@ -80,6 +82,7 @@ struct Worker {
 
 /// A piece after encoding.
 struct Encoded {
+    piece: usize,
     id: ChunkId,
     len: u32,
     body: Body,
@@ -103,20 +106,23 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
     manifest::limit_tensors(&mut layout.tensors);
     let spans = source::data_spans(source).map_err(|e| Error::io("seek in", "source", e))?;
     let pieces = chunk::cut(&layout, &spans);
+    let units = twins::units(source, &layout, &pieces).map_err(|e| Error::io("read", "source", e))?;
     let workers = Workers::default();
-    let job = Job { source, packing, layout: &layout, workers: &workers };
+    // A rounding is a link more than what it is the rounding of.
+    let depth_limit = MAX_DELTA_DEPTH - u8::from(units.len() < pieces.len());
+    let job = Job { source, packing, layout: &layout, pieces: &pieces, depth_limit, workers: &workers };
 
-    let (base, promising) = job.choose_base(&pieces)?;
+    let (base, promising) = job.choose_base()?;
     if !promising {
         return Ok(Outcome::NotWorthwhile);
     }
     let bases = base.map(|index| Bases::new(&packing.candidates[index]));
 
     let logical_bytes = source.size();
-    let mut appended =
-        Appended { writer, extents: Vec::with_capacity(pieces.len()), stored_bytes: 0, position: 0 };
+    let chunks = vec![None; pieces.len()];
+    let mut appended = Appended { writer, chunks, logical_bytes: 0, stored_bytes: 0 };
     // While one window is encoded, the one before it is appended.
-    let mut windows = pieces.chunks(WINDOW_PIECES);
+    let mut windows = units.chunks(WINDOW_PIECES);
     let mut before = None;
     loop {
         let next = windows.next();
@@ -125,68 +131,94 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
         }
         let (encoded, result) = packing.pool.install(|| {
             rayon::join(
-                || next.map(|window| (window, job.encode_window(window, bases.as_ref()))),
+                || next.map(|window| job.encode_window(window, bases.as_ref())),
                 || {
-                    let Some((window, encoded)) = before.take() else { return Ok(()) };
-                    appended.append(window, encoded)?;
+                    let Some(encoded) = before.take() else { return Ok(()) };
                     // The file is about to lose its bytes: giving up their pages now, beside the encoding, is for
                     // free, and the packs that are written take their place while they are still warm.
-                    source.done_with(range_of(window));
+                    for range in ranges_of(appended.append(encoded)?, &pieces) {
+                        source.done_with(range);
+                    }
                     Ok(())
                 },
             )
         });
         result?;
-        (packing.progress)(appended.position, appended.stored_bytes);
+        (packing.progress)(appended.logical_bytes, appended.stored_bytes);
         before = encoded;
     }
-    let Appended { writer, mut extents, stored_bytes, position } = appended;
-    if logical_bytes > position {
-        extents.push(Extent::Hole { len: logical_bytes - position });
-    }
-    let data_bytes: u64 = pieces.iter().map(|piece| piece.range.len).sum();
+    let Appended { writer, chunks, logical_bytes: data_bytes, stored_bytes } = appended;
     if stored_bytes as f64 > data_bytes as f64 * WORTHWHILE_SHARE {
         return Ok(Outcome::NotWorthwhile);
     }
+    let extents = extents_of(&pieces, &chunks, logical_bytes)?;
     let manifest = Manifest { container: layout.container, tensors: layout.tensors.clone(), extents };
     debug_assert_eq!(manifest.file_len(), logical_bytes);
     let (manifest, added) = writer.put_manifest(&manifest)?;
     Ok(Outcome::Packed(Packed { manifest, logical_bytes, stored_bytes: stored_bytes + added, base }))
 }
 
-/// From the first byte of the pieces to the last.
-fn range_of(window: &[Piece]) -> ByteRange {
-    let (Some(first), Some(last)) = (window.first(), window.last()) else {
-        return ByteRange { offset: 0, len: 0 };
-    };
-    ByteRange { offset: first.range.offset, len: last.range.end() - first.range.offset }
+/// The ranges of some pieces; those that touch are one.
+fn ranges_of(mut indices: Vec<usize>, pieces: &[Piece]) -> Vec<ByteRange> {
+    indices.sort_unstable();
+    let mut ranges: Vec<ByteRange> = Vec::new();
+    for range in indices.into_iter().map(|index| pieces[index].range) {
+        match ranges.last_mut() {
+            Some(last) if last.end() == range.offset => last.len += range.len,
+            _ => ranges.push(range),
+        }
+    }
+    ranges
+}
+
+/// The chunks of the pieces, and the holes between them.
+fn extents_of(
+    pieces: &[Piece],
+    chunks: &[Option<(ChunkId, u32)>],
+    logical_bytes: u64,
+) -> Result<Vec<Extent>> {
+    let mut extents = Vec::with_capacity(pieces.len());
+    let mut position = 0;
+    for (piece, chunk) in pieces.iter().zip(chunks) {
+        if piece.range.offset > position {
+            extents.push(Extent::Hole { len: piece.range.offset - position });
+        }
+        let (id, len) = chunk.ok_or_else(|| Error::corrupt("file", "a piece of it was not encoded"))?;
+        extents.push(Extent::Chunk { id, len, element: piece.element });
+        position = piece.range.end();
+    }
+    if logical_bytes > position {
+        extents.push(Extent::Hole { len: logical_bytes - position });
+    }
+    Ok(extents)
 }
 
 /// What has gone to the packs so far.
 struct Appended<'a, 'b> {
     writer: &'a mut PackWriter<'b>,
-    extents: Vec<Extent>,
+    /// By piece.
+    chunks: Vec<Option<(ChunkId, u32)>>,
+    logical_bytes: u64,
     stored_bytes: u64,
-    /// End of the last piece in the file.
-    position: u64,
 }
 
 impl Appended<'_, '_> {
-    fn append(&mut self, window: &[Piece], encoded: Vec<Result<Encoded>>) -> Result<()> {
-        for (piece, encoded) in window.iter().zip(encoded) {
-            let Encoded { id, len, body } = encoded?;
-            if piece.range.offset > self.position {
-                self.extents.push(Extent::Hole { len: piece.range.offset - self.position });
+    /// Appends the pieces of a window and returns their indices.
+    fn append(&mut self, window: Vec<Result<Vec<Encoded>>>) -> Result<Vec<usize>> {
+        let mut indices = Vec::new();
+        for unit in window {
+            for Encoded { piece, id, len, body } in unit? {
+                self.stored_bytes += match body {
+                    Body::Known => 0,
+                    Body::New { bytes, base } => self.writer.put_chunk(id, len, &bytes, base)?,
+                    Body::Replacement { bytes } => self.writer.replace_chunk(id, len, &bytes)?,
+                };
+                self.logical_bytes += u64::from(len);
+                self.chunks[piece] = Some((id, len));
+                indices.push(piece);
             }
-            self.stored_bytes += match body {
-                Body::Known => 0,
-                Body::New { bytes, base } => self.writer.put_chunk(id, len, &bytes, base)?,
-                Body::Replacement { bytes } => self.writer.replace_chunk(id, len, &bytes)?,
-            };
-            self.extents.push(Extent::Chunk { id, len, element: piece.element });
-            self.position = piece.range.end();
         }
-        Ok(())
+        Ok(indices)
     }
 }
 
@@ -209,32 +241,36 @@ struct Job<'a> {
     source: &'a dyn Source,
     packing: &'a Packing<'a>,
     layout: &'a Layout,
+    pieces: &'a [Piece],
+    /// Depth below which a chunk may be a base.
+    depth_limit: u8,
     workers: &'a Workers,
 }
 
 impl Job<'_> {
     /// Tries the candidates and no base at all on a sample. Returns the best, and whether packing pays.
-    fn choose_base(&self, pieces: &[Piece]) -> Result<(Option<usize>, bool)> {
+    fn choose_base(&self) -> Result<(Option<usize>, bool)> {
         let candidates: Vec<(usize, Bases)> = self
             .packing
             .candidates
             .iter()
             .enumerate()
             .map(|(index, manifest)| (index, Bases::new(manifest)))
-            .filter(|(_, bases)| bases.coverage(pieces, &self.layout.tensors) > 0.1)
+            .filter(|(_, bases)| bases.coverage(self.pieces, &self.layout.tensors) > 0.1)
             .collect();
         // With few pieces the encoding itself is the trial, unless there is something to choose between.
-        if candidates.len() <= 1 && pieces.len() <= 2 * TRIAL_PIECES {
+        if candidates.len() <= 1 && self.pieces.len() <= 2 * TRIAL_PIECES {
             return Ok((candidates.first().map(|(index, _)| *index), true));
         }
-        let sample = spread(pieces, TRIAL_PIECES);
-        let raw: u64 = sample.iter().map(|piece| piece.range.len).sum();
+        let sample = spread(self.pieces, TRIAL_PIECES);
+        let raw: u64 = sample.iter().map(|&piece| self.pieces[piece].range.len).sum();
         let trial = |bases: Option<&Bases>| -> Result<u64> {
             let sizes: Vec<Result<u64>> = self.packing.pool.install(|| {
                 sample
                     .par_iter()
-                    .map(|piece| {
-                        Ok(match self.encode(piece, bases)?.body {
+                    .map(|&piece| {
+                        let encoded = self.workers.with(|worker| self.encode(piece, bases, worker))?;
+                        Ok(match encoded.body {
                             Body::Known => 0,
                             Body::New { bytes, .. } | Body::Replacement { bytes } => bytes.len() as u64,
                         })
@@ -259,20 +295,62 @@ impl Job<'_> {
     }
 
     /// Encodes the pieces of a window in parallel.
-    fn encode_window(&self, window: &[Piece], bases: Option<&Bases>) -> Vec<Result<Encoded>> {
-        window.par_iter().map(|piece| self.encode(piece, bases)).collect()
+    fn encode_window(&self, window: &[Unit], bases: Option<&Bases>) -> Vec<Result<Vec<Encoded>>> {
+        window
+            .par_iter()
+            .map(|unit| self.workers.with(|worker| self.encode_unit(unit, bases, worker)))
+            .collect()
+    }
+
+    /// Encodes a piece, and what is its rounding.
+    fn encode_unit(&self, unit: &Unit, bases: Option<&Bases>, worker: &mut Worker) -> Result<Vec<Encoded>> {
+        let master = self.encode(unit.piece, bases, worker)?;
+        let master_id = master.id;
+        // What the store has may be as deep as any.
+        let is_base = !matches!(master.body, Body::Known)
+            || self.packing.store.chunk(&master_id).is_some_and(|stat| stat.depth < MAX_DELTA_DEPTH);
+        let mut encoded = vec![master];
+        let mut others = Vec::new();
+        for &piece in &unit.roundings {
+            match if is_base { self.encode_rounding(piece, master_id, worker)? } else { None } {
+                Some(rounding) => encoded.push(rounding),
+                None => others.push(piece),
+            }
+        }
+        for piece in others {
+            encoded.push(self.encode(piece, bases, worker)?);
+        }
+        Ok(encoded)
+    }
+
+    /// Encodes a piece as the rounding of the one that the worker has just encoded; `None` if it is not, or if the store
+    /// has it.
+    fn encode_rounding(&self, piece: usize, master: ChunkId, worker: &mut Worker) -> Result<Option<Encoded>> {
+        let Worker { raw, rounding, check, codec: scratch, .. } = worker;
+        let Piece { range, element, .. } = self.pieces[piece];
+        let len = u32::try_from(range.len).map_err(|_| Error::corrupt("piece", "too long"))?;
+        let rounding = codec::sized(rounding, len as usize);
+        self.source.read_exact_at(rounding, range.offset).map_err(|e| Error::io("read", "source", e))?;
+        let id = ChunkId::of(rounding);
+        let raw = &raw[..2 * rounding.len()];
+        let mut bytes = Vec::new();
+        if self.packing.store.chunk(&id).is_some()
+            || !codec::encode_rounded(rounding, element, raw, scratch, &mut bytes)
+        {
+            return Ok(None);
+        }
+        let check = codec::sized(check, len as usize);
+        prove(&id, &bytes, Some(raw), rounding, scratch, check)?;
+        Ok(Some(Encoded { piece, id, len, body: Body::New { bytes, base: Some(master) } }))
     }
 
     /// Encodes one piece and proves that it can be read back.
-    fn encode(&self, piece: &Piece, bases: Option<&Bases>) -> Result<Encoded> {
+    fn encode(&self, index: usize, bases: Option<&Bases>, worker: &mut Worker) -> Result<Encoded> {
         if self.packing.cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        self.workers.with(|worker| self.encode_with(piece, bases, worker))
-    }
-
-    fn encode_with(&self, piece: &Piece, bases: Option<&Bases>, worker: &mut Worker) -> Result<Encoded> {
-        let Worker { raw, base, check, codec: scratch, reader } = worker;
+        let piece = &self.pieces[index];
+        let Worker { raw, base, check, codec: scratch, reader, .. } = worker;
         let len = u32::try_from(piece.range.len).map_err(|_| Error::corrupt("piece", "too long"))?;
         let raw = codec::sized(raw, len as usize);
         let check = codec::sized(check, len as usize);
@@ -283,7 +361,7 @@ impl Job<'_> {
         if is_known {
             // The bytes are about to be dropped in favour of a chunk that was written long ago: read it.
             match store.read_chunk(&id, reader, check) {
-                Ok(()) if check == raw => return Ok(Encoded { id, len, body: Body::Known }),
+                Ok(()) if check == raw => return Ok(Encoded { piece: index, id, len, body: Body::Known }),
                 Ok(()) => {
                     return Err(Error::corrupt(
                         format!("chunk {id}"),
@@ -296,7 +374,7 @@ impl Job<'_> {
         let found = bases
             .filter(|_| !is_known)
             .and_then(|bases| bases.find(piece, &self.layout.tensors))
-            .filter(|(id, _)| store.chunk(id).is_some_and(|stat| stat.depth < MAX_DELTA_DEPTH))
+            .filter(|(id, _)| store.chunk(id).is_some_and(|stat| stat.depth < self.depth_limit))
             .and_then(|(id, len)| {
                 let base = codec::sized(base, len as usize);
                 match store.read_chunk(&id, reader, base) {
@@ -322,30 +400,37 @@ impl Job<'_> {
             &mut bytes,
         );
         let found = found.filter(|_| against == Against::Base);
-        codec::decode(&bytes, found.map(|(_, base)| base), scratch, check)
-            .map_err(|e| Error::corrupt(format!("chunk {id} just after encoding"), e.to_string()))?;
-        if check != raw {
-            return Err(Error::corrupt(
-                format!("chunk {id} just after encoding"),
-                "it decodes to other bytes",
-            ));
-        }
+        prove(&id, &bytes, found.map(|(_, base)| base), raw, scratch, check)?;
         bytes.shrink_to_fit();
         let body = if is_known {
             Body::Replacement { bytes }
         } else {
             Body::New { bytes, base: found.map(|(id, _)| id) }
         };
-        Ok(Encoded { id, len, body })
+        Ok(Encoded { piece: index, id, len, body })
     }
 }
 
+/// Decodes what was just encoded, and compares.
+fn prove(
+    id: &ChunkId,
+    bytes: &[u8],
+    base: Option<&[u8]>,
+    raw: &[u8],
+    scratch: &mut Scratch,
+    check: &mut [u8],
+) -> Result<()> {
+    let wrong = |reason: String| Error::corrupt(format!("chunk {id} just after encoding"), reason);
+    codec::decode(bytes, base, scratch, check).map_err(|e| wrong(e.to_string()))?;
+    if check == raw { Ok(()) } else { Err(wrong("it decodes to other bytes".to_owned())) }
+}
+
 /// Some pieces spread over the file: the largest of each stretch, since the small ones say little.
-fn spread(pieces: &[Piece], count: usize) -> Vec<Piece> {
+fn spread(pieces: &[Piece], count: usize) -> Vec<usize> {
     let stretch = pieces.len().div_ceil(count).max(1);
-    pieces
+    let indices: Vec<usize> = (0..pieces.len()).collect();
+    indices
         .chunks(stretch)
-        .filter_map(|part| part.iter().max_by_key(|piece| piece.range.len))
-        .cloned()
+        .filter_map(|part| part.iter().copied().max_by_key(|&index| pieces[index].range.len))
         .collect()
 }

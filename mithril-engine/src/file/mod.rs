@@ -8,4 +8,4 @@ pub mod cache;
 pub mod lineage;
 pub mod pack;
 pub mod read;
-mod twins;
+pub(crate) mod twins;

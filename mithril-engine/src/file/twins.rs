@@ -15,14 +15,14 @@ const SAMPLE_ELEMENTS: u64 = 16;
 
 /// A piece of a file, and those that are expected to be its rounding. Numbers are indices of pieces.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Unit {
-    pub(super) piece: usize,
-    pub(super) roundings: Vec<usize>,
+pub(crate) struct Unit {
+    pub(crate) piece: usize,
+    pub(crate) roundings: Vec<usize>,
 }
 
 /// The pieces in the order in which they are encoded: in that of the file, but for roundings, which go with what they are
 /// the rounding of.
-pub(super) fn units(source: &dyn Source, layout: &Layout, pieces: &[Piece]) -> io::Result<Vec<Unit>> {
+pub(crate) fn units(source: &dyn Source, layout: &Layout, pieces: &[Piece]) -> io::Result<Vec<Unit>> {
     let masters = masters(source, &layout.tensors)?;
     let mut units: Vec<Unit> = Vec::with_capacity(pieces.len());
     if masters.is_empty() {

@@ -61,6 +61,9 @@ pub(crate) enum Base {
     None,
     /// Bytes of the reference.
     Reference(ByteRange),
+    /// Bytes of the file itself, more than the chunk has: so no chunk is based on itself, however often one leads to
+    /// another.
+    Own(ByteRange),
 }
 
 /// An encoded chunk.
@@ -188,6 +191,11 @@ impl Footer {
                     put_varint(&mut raw, range.offset);
                     put_varint(&mut raw, range.len);
                 }
+                Base::Own(range) => {
+                    raw.push(2);
+                    put_varint(&mut raw, range.offset);
+                    put_varint(&mut raw, range.len);
+                }
             }
         }
         put_varint(&mut raw, self.losses.len() as u64);
@@ -257,7 +265,7 @@ impl Footer {
             let stored = ByteRange::new(position, len)
                 .ok_or_else(|| reader.corrupt("a chunk lies outside the file"))?;
             position = stored.end();
-            let base = decode_base(&mut reader, reference.as_ref())?;
+            let base = decode_base(&mut reader, reference.as_ref(), raw_len, manifest.file_len())?;
             records.push(Record { id, raw_len, stored, base });
         }
         let count = reader.count(LOSS_LEAST_BYTES)?;
@@ -277,7 +285,12 @@ impl Footer {
     }
 }
 
-fn decode_base(reader: &mut Reader<'_>, reference: Option<&ReferenceId>) -> Result<Base> {
+fn decode_base(
+    reader: &mut Reader<'_>,
+    reference: Option<&ReferenceId>,
+    raw_len: u32,
+    file_len: u64,
+) -> Result<Base> {
     match reader.u8()? {
         0 => Ok(Base::None),
         1 => {
@@ -290,6 +303,15 @@ fn decode_base(reader: &mut Reader<'_>, reference: Option<&ReferenceId>) -> Resu
                 .filter(fits)
                 .map(Base::Reference)
                 .ok_or_else(|| reader.corrupt("a base lies outside the reference"))
+        }
+        2 => {
+            let range = ByteRange::new(reader.varint()?, reader.varint()?);
+            let fits = |range: &ByteRange| {
+                range.len <= CHUNK_MAX_BYTES as u64
+                    && range.len > u64::from(raw_len)
+                    && range.end() <= file_len
+            };
+            range.filter(fits).map(Base::Own).ok_or_else(|| reader.corrupt("a base is no part of the file"))
         }
         _ => Err(reader.corrupt("unknown kind of base")),
     }

@@ -235,6 +235,7 @@ impl McpFile {
         let base = match base {
             Base::None => None,
             Base::Reference(range) => Some(self.read_reference(range)?),
+            Base::Own(range) => Some(self.decode_own(range, scratch)?),
         };
         let mut encoded = vec![0; usize::try_from(stored.len).map_err(|_| Error::corrupt(WHAT, "too long"))?];
         self.read_source(&mut encoded, stored.offset)?;
@@ -250,6 +251,17 @@ impl McpFile {
             return Err(Error::corrupt(format!("chunk {id}"), reason));
         }
         Ok(out)
+    }
+
+    /// Decodes the chunk that is at a range of the file. It is longer than what is based on it, so this ends.
+    fn decode_own(&self, range: ByteRange, scratch: &mut Scratch) -> Result<Vec<u8>> {
+        let index = self.offsets.partition_point(|&start| start < range.offset);
+        let chunk = self.records.get(index).copied().flatten().filter(|_| {
+            self.offsets[index] == range.offset && self.offsets.get(index + 1) == Some(&range.end())
+        });
+        let chunk =
+            chunk.ok_or_else(|| Error::corrupt(WHAT, "the base of a chunk is no chunk of the file"))?;
+        self.decode(chunk, scratch)
     }
 
     fn read_reference(&self, range: ByteRange) -> Result<Vec<u8>> {

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::*;
+use crate::codec::Format;
 use crate::error::{Error, Result};
 use crate::quantize::{Bound, Scheme};
 use crate::source::Source;
@@ -85,6 +86,39 @@ fn a_checkpoint_comes_back_byte_for_byte_and_tied_tensors_are_stored_once() {
     assert_eq!(chunks.iter().filter(|chunk| chunk.stored_bytes > 0).count() as u64, summary.chunks);
     assert!(chunks.len() as u64 > summary.chunks);
     assert_eq!(file.layout().tensors.len(), 4);
+}
+
+#[test]
+fn weights_beside_their_masters_take_no_space() {
+    let masters = weights(1_000_000, 1);
+    let values = masters.as_chunks::<4>().0.iter().map(|x| half::bf16::from_f32(f32::from_le_bytes(*x)));
+    let rounded: Vec<u8> = values.flat_map(half::bf16::to_le_bytes).collect();
+    let shape = vec![masters.len() / 4];
+    // The rounding lies before its masters, and once more behind them.
+    let view = |dtype, data| TensorView::new(dtype, shape.clone(), data).unwrap();
+    let tensors = [
+        ("a", view(Dtype::BF16, &rounded)),
+        ("b", view(Dtype::F32, &masters)),
+        ("c", view(Dtype::BF16, &rounded)),
+    ];
+    let with = serialize(tensors.clone(), None).unwrap();
+    let without = serialize([tensors[1].clone()], None).unwrap();
+    let (alone, _) = compressed(&without, None);
+    let (out, summary) = compressed(&with, None);
+    assert!(out.len() < alone.len() + 2000, "{} beside {}", out.len(), alone.len());
+    assert_eq!(summary.deltas, 0);
+    let file = open(out.clone()).unwrap();
+    assert_eq!(all_of(&file).unwrap(), with);
+    file.verify().unwrap();
+    let rounded = |chunk: &&ChunkInfo| chunk.format == Format::Rounded;
+    assert!(file.chunks().unwrap().iter().filter(rounded).count() >= 8);
+    let mut some = vec![0; 100_000];
+    file.read_exact_at(&mut some, 300_000).unwrap();
+    assert_eq!(some, with[300_000..400_000]);
+    // One rotten byte in the masters is in what is based on them, too.
+    let mut damaged = out;
+    damaged[5000] ^= 8;
+    assert!(open(damaged).unwrap().verify().is_err());
 }
 
 #[test]

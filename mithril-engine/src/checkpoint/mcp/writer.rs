@@ -12,6 +12,7 @@ use crate::checkpoint::CompressionConfig;
 use crate::chunk::{self, Piece};
 use crate::codec::{self, Against, Input, Scratch};
 use crate::error::{Error, Result};
+use crate::file::twins;
 use crate::format::manifest::{Extent, Manifest};
 use crate::format::mcp::{self, Base, Footer, Loss, Record};
 use crate::id::ChunkId;
@@ -75,14 +76,23 @@ pub fn compress(
     let spans = source::data_spans(source).map_err(|e| Error::io("seek in", "the file", e))?;
     let pieces = chunk::cut(&layout, &spans);
     let matching = reference.map(matching).transpose()?;
+    let masters = match how.lossy {
+        // What is rounded here is not what the file has.
+        Some(_) => Vec::new(),
+        None => masters(source, &layout, &pieces)?,
+    };
     let job = Job { source, reference, matching, layout: &layout, how };
     let mut losses = Losses::default();
     let mut written = Written::begin(out, source.size())?;
-    for window in pieces.chunks(WINDOW_PIECES) {
+    for (index, window) in pieces.chunks(WINDOW_PIECES).enumerate() {
         let known = &written.known;
         let encoded: Vec<Result<Encoded>> = window
             .par_iter()
-            .map_init(Worker::default, |worker, piece| job.encode(piece, known, worker))
+            .enumerate()
+            .map_init(Worker::default, |worker, (place, piece)| {
+                let master = masters.get(index * WINDOW_PIECES + place).copied().flatten();
+                job.encode(piece, master, known, worker)
+            })
             .collect();
         for (piece, encoded) in window.iter().zip(encoded) {
             let encoded = encoded?;
@@ -95,6 +105,18 @@ pub fn compress(
     }
     let losses = how.lossy.as_ref().map_or_else(Vec::new, |lossy| losses.finish(lossy));
     written.finish(&layout, reference, losses)
+}
+
+/// For each piece, the range of what it is expected to be the rounding of.
+fn masters(source: &dyn Source, layout: &Layout, pieces: &[Piece]) -> Result<Vec<Option<ByteRange>>> {
+    let units = twins::units(source, layout, pieces).map_err(|e| Error::io("read", "the file", e))?;
+    let mut masters = vec![None; pieces.len()];
+    for unit in units {
+        for rounding in unit.roundings {
+            masters[rounding] = Some(pieces[unit.piece].range);
+        }
+    }
+    Ok(masters)
 }
 
 fn matching(reference: &Reference<'_>) -> Result<Matching> {
@@ -129,7 +151,13 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn encode(&self, piece: &Piece, known: &HashSet<ChunkId>, worker: &mut Worker) -> Result<Encoded> {
+    fn encode(
+        &self,
+        piece: &Piece,
+        master: Option<ByteRange>,
+        known: &HashSet<ChunkId>,
+        worker: &mut Worker,
+    ) -> Result<Encoded> {
         let len = usize::try_from(piece.range.len).map_err(|_| Error::corrupt("piece", "too long"))?;
         let mut raw = vec![0; len];
         self.source
@@ -149,12 +177,22 @@ impl Job<'_> {
         }
         let Worker { base, check, codec: scratch } = worker;
         let mut bytes = Vec::with_capacity(len / 2);
-        let range = match &quantized {
-            Some(quantized) => {
-                codec::encode_quantized(quantized, piece.element, scratch, &mut bytes);
-                None
+        let rounded_from = match master {
+            Some(range) => {
+                base.resize(usize::try_from(range.len).unwrap_or(0), 0);
+                let read = self.source.read_exact_at(base, range.offset);
+                read.map_err(|e| Error::io("read", "the file", e))?;
+                Some(range).filter(|_| codec::encode_rounded(&raw, piece.element, base, scratch, &mut bytes))
             }
-            None => {
+            None => None,
+        };
+        let against = match (&quantized, rounded_from) {
+            (_, Some(range)) => Base::Own(range),
+            (Some(quantized), None) => {
+                codec::encode_quantized(quantized, piece.element, scratch, &mut bytes);
+                Base::None
+            }
+            (None, None) => {
                 let range = self.read_base(piece, base)?;
                 let with = range.is_some().then_some(base.as_slice());
                 let options = self.how.config.options();
@@ -170,11 +208,11 @@ impl Job<'_> {
                     scratch,
                     &mut bytes,
                 );
-                range.filter(|_| against == Against::Base)
+                range.filter(|_| against == Against::Base).map_or(Base::None, Base::Reference)
             }
         };
         check.resize(len, 0);
-        codec::decode(&bytes, range.is_some().then_some(base.as_slice()), scratch, check)
+        codec::decode(&bytes, (against != Base::None).then_some(base.as_slice()), scratch, check)
             .map_err(|e| Error::corrupt(format!("chunk {id} just after encoding"), e.to_string()))?;
         if *check != raw {
             return Err(Error::corrupt(
@@ -182,7 +220,7 @@ impl Job<'_> {
                 "it decodes to other bytes",
             ));
         }
-        Ok(Encoded { id, raw, new: Some((bytes, range.map_or(Base::None, Base::Reference))), loss })
+        Ok(Encoded { id, raw, new: Some((bytes, against)), loss })
     }
 
     /// Reads what a piece may be based on.

@@ -60,7 +60,10 @@ impl Queue {
 
     /// Adds a file, due after `delay`. One that waits already is put off to then: it was written again.
     pub(super) fn add(&self, path: PathBuf, size: u64, delay: Duration) {
-        self.put(path, size, delay, 0, false);
+        let item = Item { size, due: Instant::now() + delay, attempts: 0, deferred: false, path };
+        let mut state = self.lock();
+        state.items.insert(NaturalKey::of(&item.path), item);
+        self.changed.notify_all();
     }
 
     /// Adds a file that was found to be plain, due now, unless it waits already or is being packed.
@@ -90,15 +93,13 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Adds a file again that could not be packed.
+    /// Adds a file again that could not be packed. One that was added meanwhile stays as it is: it was closed since it
+    /// was found to be open, say.
     pub(super) fn retry(&self, item: &Item, path: PathBuf, delay: Duration, deferred: bool) {
-        self.put(path, item.size, delay, item.attempts.saturating_add(1), deferred);
-    }
-
-    fn put(&self, path: PathBuf, size: u64, delay: Duration, attempts: u32, deferred: bool) {
+        let attempts = item.attempts.saturating_add(1);
+        let again = Item { size: item.size, due: Instant::now() + delay, attempts, deferred, path };
         let mut state = self.lock();
-        let item = Item { size, due: Instant::now() + delay, attempts, deferred, path };
-        state.items.insert(NaturalKey::of(&item.path), item);
+        state.items.entry(NaturalKey::of(&again.path)).or_insert(again);
         self.changed.notify_all();
     }
 
@@ -346,5 +347,15 @@ mod tests {
         assert_eq!(queue.waiting().len(), 1);
         assert_eq!(queue.stop(Duration::ZERO), None);
         assert_eq!(queue.take(), None);
+    }
+
+    #[test]
+    fn what_was_closed_while_it_was_found_open_is_not_put_off() {
+        let queue = queue(&["a"]);
+        let item = queue.take().unwrap();
+        queue.add("a".into(), 1, Duration::ZERO);
+        queue.retry(&item, item.path.clone(), Duration::from_secs(60), true);
+        queue.finished();
+        assert_eq!(take_all(&queue), ["a"]);
     }
 }

@@ -63,6 +63,34 @@ fn a_signal_lets_the_packer_end_its_last_step() {
     assert!(fs::read(mount.join("slow")).unwrap() == bytes);
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn who_gives_up_draining_keeps_the_mount() {
+    // Each file takes a while.
+    let mut mount = Mount::with_fault("Taken=1000", &[]);
+    let bytes = Weights::new(100_000, 3).bf16_file();
+    for name in ["first", "second", "third"] {
+        fs::write(mount.join(name), &bytes).unwrap();
+    }
+    let mut draining = mount.program().args(["umount", "--drain"]).arg(mount.path()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while mount.status()["packing_path"].is_null() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    draining.kill().unwrap();
+    draining.wait().unwrap();
+    // Longer than all of them take.
+    std::thread::sleep(Duration::from_secs(4));
+    let status = mount.command(&["status", "."]);
+    assert!(status.status.success(), "it was unmounted: {}", text(&status));
+    mount.run(&["umount", ".", "--drain"]);
+    mount.without_fault();
+    mount.mount();
+    for name in ["first", "second", "third"] {
+        assert!(mount.is_packed(name), "{name}");
+    }
+}
+
 #[test]
 fn a_directory_is_free_as_soon_as_it_is_unmounted() {
     let mut mount = Mount::unmounted(&["--settle", "0"]);

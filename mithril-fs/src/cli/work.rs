@@ -53,11 +53,18 @@ pub(super) fn umount(flags: &UmountFlags) -> Outcome {
         return Err(unexpected());
     };
     drop(bar);
+    // Before the wait, which may be in vain.
+    say_queued(&report);
     if !flags.lazy {
         wait_for_end(&mount, &mut connection, &report)?;
     }
+    Ok(ExitCode::Ok)
+}
+
+/// Names the first files that wait to be packed.
+fn say_queued(report: &StopReport) {
     if report.queued.is_empty() {
-        return Ok(ExitCode::Ok);
+        return;
     }
     println!(
         "{} files ({}) are not packed yet; the next mount goes on with them:",
@@ -68,7 +75,6 @@ pub(super) fn umount(flags: &UmountFlags) -> Outcome {
     if report.queued.len() > NAMED_FILES {
         println!("  and {} more", report.queued.len() - NAMED_FILES);
     }
-    Ok(ExitCode::Ok)
 }
 
 /// Waits until the daemon has let go of the directory, so that what comes next finds it free.

@@ -253,7 +253,15 @@ impl Backend for Daemon {
 
     fn stop(&self, drain: bool, lazy: bool, progress: ProgressSink<'_>) -> Result<StopReport, CommandError> {
         if drain && self.packer.is_ok() {
-            self.sync(progress)?;
+            let mut is_given_up = false;
+            self.sync(&mut |now| {
+                let flow = progress(now);
+                is_given_up |= flow.is_break();
+                flow
+            })?;
+            if is_given_up {
+                return Err(failed("whoever asked for it is gone. Nothing was stopped."));
+            }
         }
         self.unmount(lazy)?;
         // Whoever serves the mount waits for the packer: it may be in a system call that takes as long as a disk is

@@ -244,7 +244,8 @@ pub(crate) fn run(
     daemon.end();
     server.finish(LAST_ANSWERS);
     tracing::info!("the mount is gone");
-    drop(locked);
+    // Threads may be at work on the directory still. The lock ends with them, as the process does.
+    std::mem::forget(locked);
     ended.map_err(failed)
 }
 

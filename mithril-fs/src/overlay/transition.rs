@@ -29,7 +29,7 @@ const LEASE_PATIENCE: Duration = Duration::from_millis(300);
 pub(crate) struct Fingerprint {
     pub(crate) size: u64,
     pub(crate) mtime_ns: i64,
-    ctime_ns: i64,
+    pub(crate) ctime_ns: i64,
     changes: u64,
 }
 

@@ -340,11 +340,12 @@ impl Packer {
             // A note of what it was before would cost the stub a block of its own.
             KeepPlain::remove(&lower::proc_path(&node.fd), self.parts.namespace);
         }
-        wait_for_clock(stat);
         let (file, fingerprint) = match overlay.open_for_packing(node).map_err(|e| io("open", e))? {
             Ok(opened) => opened,
             Err(refusal) => return Ok(Done::Refused(refusal)),
         };
+        // Before the first byte is read: what changes from here on has another time than this.
+        wait_for_clock(fingerprint.ctime_ns);
         let pin = overlay.store.pin();
         let packed = match self.encode(node, file, fingerprint, &pin, path) {
             Ok(Outcome::Packed(packed)) => packed,
@@ -415,9 +416,8 @@ fn delay_after(attempts: u32) -> Duration {
     RETRY_AFTER.saturating_mul(1 << attempts.min(10)).min(RETRY_LIMIT)
 }
 
-/// Waits until the file's times are old enough for the next change to show.
-fn wait_for_clock(stat: &Stat) {
-    let changed = lower::ctime_ns(stat);
+/// Waits until the time of a file's last change is old enough for the next one to show.
+fn wait_for_clock(changed: i64) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let age = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX).saturating_sub(changed);
     if let Ok(age) = u64::try_from(age) {

@@ -2,6 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use mithril_tests::data::{Random, Weights};
 use mithril_tests::mount::{Mount, text};
@@ -43,6 +46,9 @@ fn what_is_left_plain_is_named_while_it_is() {
 
     // Closed, it is waiting; deleted, renamed, overwritten or packed, it is not what it was.
     drop(open);
+    // The daemon is told a moment later.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_left(&mount, "open", "") && Instant::now() < deadline {}
     assert!(!is_left(&mount, "open", ""), "{:?}", left(&mount));
     fs::remove_file(mount.join("deleted")).unwrap();
     fs::rename(mount.join("noise"), mount.join("renamed")).unwrap();
@@ -90,4 +96,35 @@ fn of_many_files_the_first_are_named_and_the_others_counted() {
         fs::remove_file(mount.join(&format!("noise_{number:03}"))).unwrap();
     }
     assert_eq!(counts(&mount), (20, 0));
+}
+
+#[test]
+fn a_file_that_changes_all_the_while_is_packed_or_named() {
+    let mount = Mount::new(&[]);
+    let path = mount.join("busy");
+    fs::write(&path, Weights::new(1_000_000, 5).bf16_file()).unwrap();
+    let (ends, quiet) = (AtomicBool::new(false), Mutex::new(()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Ordering::SeqCst) {
+                let turn = quiet.lock().unwrap();
+                File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap();
+                drop(turn);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let mut answers = (0..20).map(|_| {
+            let turn = quiet.lock().unwrap();
+            while !mount.is_packed("busy") {
+                mount.sync();
+            }
+            drop(turn);
+            // From now on, nobody packs it but the next sync.
+            while mount.is_packed("busy") {}
+            text(&mount.command(&["sync", "."]))
+        });
+        let wrong = answers.find(|said| said.starts_with("0 files") && !said.contains("plain: busy"));
+        ends.store(true, Ordering::SeqCst);
+        assert_eq!(wrong, None);
+    });
 }

@@ -183,7 +183,8 @@ impl Unseen {
     }
 }
 
-/// Plain files that are large enough to be packed, and that are not going to be without more to happen.
+/// Plain files that are large enough to be packed, and that are not going to be without more to happen. In the answer to
+/// `Sync` and `Pack` also those that were tried and wait to be tried again.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct LeftPlain {
     /// The first ones, with the reason.

@@ -1,5 +1,6 @@
 //! What the daemon answers to commands.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,9 @@ use crate::packer::{Packer, Reason};
 /// Files that are named of those that were left plain.
 const NAMED_LEFT: usize = 100;
 
+/// How often files are tried that change, or are opened, each time that they are.
+const DRAIN_ROUNDS: u32 = 3;
+
 /// How long an answer waits for the packer to stop, so that it can say what is packed.
 const WAIT_FOR_PACKER: Duration = Duration::from_secs(1);
 
@@ -33,6 +37,16 @@ const NAMED_HOLDERS: usize = 5;
 
 fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
+}
+
+/// Counts a file that is left plain, and names it if it is one of the first.
+fn name_left(found: &Found, reason: &Reason, left: &mut LeftPlain) {
+    left.for_now += u64::from(!reason.is_final());
+    if left.named.len() < NAMED_LEFT {
+        left.named.push((RelPath::from(found.path.clone()), reason.to_string()));
+    } else {
+        left.more += 1;
+    }
 }
 
 impl Daemon {
@@ -63,26 +77,48 @@ impl Daemon {
         Ok(files)
     }
 
-    /// Packs what waits at or below a path, and looks at what is plain after that.
+    /// Packs what waits at or below a path, and looks at what is plain after that. Of the `asked` files, those that
+    /// changed or were in use meanwhile are tried again, but not for ever.
     fn drain(
         &self,
         packer: &Packer,
         path: &RelPath,
+        asked: &HashSet<u64>,
         progress: ProgressSink<'_>,
     ) -> Result<PackReport, CommandError> {
-        let mut report = packer.drain(path.as_path(), &mut |now| progress(now).is_continue());
-        let walked = walk(&self.directory(), path.as_path(), &mut |found| {
-            if found.state == State::Plain {
-                self.count_left(packer, &found, &mut report.left_plain);
+        let mut report = PackReport::default();
+        for round in 1.. {
+            let mut is_given_up = false;
+            let packed = packer.drain(path.as_path(), &mut |now| {
+                is_given_up = progress(now).is_break();
+                !is_given_up
+            });
+            report.files += packed.files;
+            report.logical_bytes += packed.logical_bytes;
+            report.stored_bytes += packed.stored_bytes;
+            report.left_plain = LeftPlain::default();
+            let mut waits = false;
+            let walked = walk(&self.directory(), path.as_path(), &mut |found| {
+                if found.state == State::Plain {
+                    if asked.contains(&found.stat.st_ino) && packer.is_due(&found.path) {
+                        waits = true;
+                        name_left(&found, &Reason::Waiting, &mut report.left_plain);
+                    } else {
+                        self.count_left(packer, &found, &mut report.left_plain);
+                    }
+                }
+                true
+            });
+            report.unseen = match walked {
+                Ok(walked) => walked.report(),
+                // It was asked to pack a file that was deleted meanwhile.
+                Err(Errno::NOENT | Errno::NOTDIR) => Unseen::default(),
+                Err(error) => return Err(failed(format!("{path}: {error}"))),
+            };
+            if !waits || is_given_up || round == DRAIN_ROUNDS {
+                break;
             }
-            true
-        });
-        report.unseen = match walked {
-            Ok(walked) => walked.report(),
-            // It was asked to pack a file that was deleted meanwhile.
-            Err(Errno::NOENT | Errno::NOTDIR) => Unseen::default(),
-            Err(error) => return Err(failed(format!("{path}: {error}"))),
-        };
+        }
         Ok(report)
     }
 
@@ -92,12 +128,7 @@ impl Daemon {
         if reason == Reason::Untried && !self.scanned.is_open() {
             return;
         }
-        left.for_now += u64::from(!reason.is_final());
-        if left.named.len() < NAMED_LEFT {
-            left.named.push((RelPath::from(found.path.clone()), reason.to_string()));
-        } else {
-            left.more += 1;
-        }
+        name_left(found, &reason, left);
     }
 
     /// Makes one file plain, and leaves it so until it changes.
@@ -180,21 +211,25 @@ impl Backend for Daemon {
         self.scanned.wait();
         // The packer hears of files as they are closed, linked and renamed. What it missed is found here.
         let everything = RelPath::default();
+        let mut asked = HashSet::new();
         for found in self.tree.undisturbed(|| self.files(&everything))? {
             if found.state == State::Plain {
+                asked.insert(found.stat.st_ino);
                 packer.found(found.path, &found.stat);
             }
         }
-        self.drain(packer, &everything, progress)
+        self.drain(packer, &everything, &asked, progress)
     }
 
     fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
         let packer = self.packer()?;
+        let mut asked = HashSet::new();
         for found in self.files(path)?.into_iter().filter(|found| found.state == State::Plain) {
+            asked.insert(found.stat.st_ino);
             packer.forget_verdict(&found.path, &found.stat);
             packer.offer(found.path, &found.stat, Duration::ZERO);
         }
-        self.drain(packer, path, progress)
+        self.drain(packer, path, &asked, progress)
     }
 
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError> {

@@ -26,6 +26,8 @@ pub(crate) enum Reason {
     InUse,
     /// It is known to nobody but the file system below, or was forgotten.
     Untried,
+    /// It waits to be tried again.
+    Waiting,
     /// Trying it failed.
     Failed(String),
 }
@@ -45,6 +47,7 @@ impl std::fmt::Display for Reason {
             Reason::Open => "open",
             Reason::InUse => "in use: mapped, or open below the mount",
             Reason::Untried => "not tried yet",
+            Reason::Waiting => "changed or in use just now; it is tried again later",
             Reason::Failed(error) => error,
         })
     }

@@ -181,6 +181,11 @@ impl Packer {
         self.verdicts.forget(stat.st_ino);
     }
 
+    /// Whether the file at `path` is going to be tried, or is being packed.
+    pub(crate) fn is_due(&self, path: &Path) -> bool {
+        self.queue.is_due(path)
+    }
+
     /// Why a plain file is left so; `None` for one that is going to be tried without anything more to happen, or is
     /// too small to be packed.
     pub(crate) fn why_plain(&self, path: &Path, stat: &Stat) -> Option<Reason> {

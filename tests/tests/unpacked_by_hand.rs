@@ -33,6 +33,18 @@ fn unpacked_files_stay_plain_until_they_change() {
 }
 
 #[test]
+fn what_was_unpacked_is_not_said_to_wait() {
+    let mut mount = Mount::new(&[]);
+    fs::write(mount.join("by_hand"), weights(8)).unwrap();
+    mount.sync();
+    mount.run(&["unpack", "./by_hand"]);
+    assert!(fs::read(mount.join("by_hand")).unwrap() == weights(8));
+    assert_eq!(mount.status()["queued_files"], 0);
+    assert_eq!(mount.run(&["umount", "."]), "");
+    mount.mount();
+}
+
+#[test]
 fn what_is_unpacked_where_nothing_is_packed_stays_plain_where_it_is() {
     let mut mount = Mount::new(&[]);
     for name in ["by_hand", "other"] {

@@ -138,7 +138,7 @@ impl Packer {
     /// The last handle of a plain file was released.
     pub(crate) fn closed(&self, node: &Node) {
         let Ok(stat) = node.stat() else { return };
-        if stat.st_nlink == 0 {
+        if stat.st_nlink == 0 || self.is_kept_plain(node, &stat) {
             return;
         }
         if let Some(path) = self.path_of(node) {

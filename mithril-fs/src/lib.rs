@@ -20,6 +20,7 @@ pub mod mounting;
 pub mod ops;
 mod overlay;
 mod packer;
+mod printable;
 mod session;
 pub mod settings;
 pub mod stub;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mithril_tests::data::Weights;
+use mithril_tests::data::{Random, Weights};
 use mithril_tests::mount::{Mount, text};
 use mithril_tests::users::{NOBODY, open_fuse_to_users};
 use mithril_tests::{can_run, executable, is_root};
@@ -286,4 +286,15 @@ fn a_process_that_is_there_already_is_named() {
     mount.run(&["status", "."]);
     mount.unmount();
     assert!(said.contains("sleep") && said.contains("will not see the mount"), "{said}");
+}
+
+#[test]
+fn names_steer_no_terminal() {
+    let mount = Mount::new(&[]);
+    fs::write(mount.join("a\u{1b}[2J\nerror: b"), Random::new(3).bytes(100_000)).unwrap();
+    for arguments in [["sync", "."], ["status", "."], ["ls", "."], ["pack", "."]] {
+        let said = text(&mount.command(&arguments));
+        assert!(said.contains("a\\u{1b}[2J\\nerror: b"), "{arguments:?}: {said:?}");
+        assert!(!said.contains('\u{1b}') && !said.contains("\nerror"), "{arguments:?}: {said:?}");
+    }
 }

@@ -13,6 +13,7 @@ use arguments::{Arguments, Command};
 
 use crate::control::protocol::CommandError;
 use crate::exit::ExitCode;
+use crate::printable::printable;
 
 /// What a command that did not fail has to say with its exit code.
 type Outcome = Result<ExitCode, CommandError>;
@@ -32,7 +33,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Gc(flags) => work::gc(&flags),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("mithril-fs: {}", error.message);
+        eprintln!("mithril-fs: {}", printable(&error.message));
         ExitCode::from_number(error.exit_code)
     })
 }

@@ -19,6 +19,7 @@ use crate::mounting::log::{self, Escaped};
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::overlay::STORE_DIR;
+use crate::printable::printable;
 use crate::settings::MountSettings;
 
 fn failed(code: ExitCode, message: String) -> CommandError {
@@ -31,7 +32,7 @@ pub(super) fn mount(flags: &MountFlags) -> Outcome {
     if !flags.foreground && !ready.is_detached() {
         check(&settings?)?;
         for notice in background::detach()? {
-            eprintln!("mithril-fs: {notice}");
+            eprintln!("mithril-fs: {}", printable(&notice));
         }
         return Ok(ExitCode::Ok);
     }

@@ -12,6 +12,7 @@ use crate::control::protocol::{Answer, FileEntry, FileState, LeftPlain, RelPath,
 use crate::exit::ExitCode;
 use crate::ops::offline::{Offline, Use};
 use crate::ops::{cat, list};
+use crate::printable::printable;
 
 /// Files that are named in a message; of more only the number is said.
 pub(super) const NAMED_FILES: usize = 10;
@@ -125,7 +126,7 @@ fn status_text(status: &Status) -> String {
     let mut text: String = rows.iter().map(|row| format!("{:<width$}  {}\n", row[0], row[1])).collect();
     text.push_str(&left_plain_text(&status.left_plain));
     for error in &status.errors {
-        text.push_str(&format!("error: {error}\n"));
+        text.push_str(&format!("error: {}\n", printable(error)));
     }
     text
 }

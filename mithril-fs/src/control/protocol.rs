@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::printable;
+
 /// A path below the mounted directory; empty for the directory itself. Not necessarily UTF-8.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RelPath(OsString);
@@ -40,7 +42,8 @@ impl From<PathBuf> for RelPath {
 
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str(".") } else { write!(f, "{}", self.as_path().display()) }
+        let text = self.0.to_string_lossy();
+        f.write_str(&if text.is_empty() { ".".to_owned() } else { printable(&text) })
     }
 }
 

@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use crate::printable::printable;
+
 const LOG: &str = "daemon.log";
 const OLD_LOG: &str = "daemon.log.1";
 
@@ -26,23 +28,14 @@ pub fn open(store: impl AsFd) -> io::Result<File> {
     Ok(File::from(rustix::fs::openat(&store, LOG, flags, Mode::from_raw_mode(0o600))?))
 }
 
-/// Writes records that end with a line feed, and escapes all other control characters: names of files are anybody's
-/// choice, and must neither look like records of their own nor steer a terminal.
+/// Writes records that end with a line feed, and escapes all other control characters.
 #[derive(Debug)]
 pub struct Escaped<W>(pub W);
 
 impl<W: Write> Write for Escaped<W> {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
         let line = record.strip_suffix(b"\n").unwrap_or(record);
-        let text = String::from_utf8_lossy(line);
-        let mut escaped = String::with_capacity(record.len());
-        for character in text.chars() {
-            if character.is_control() {
-                escaped.extend(character.escape_default());
-            } else {
-                escaped.push(character);
-            }
-        }
+        let mut escaped = printable(&String::from_utf8_lossy(line));
         if line.len() < record.len() {
             escaped.push('\n');
         }

@@ -90,6 +90,12 @@ mount_tests() {
   "$python" -m pytest -q -rs -p no:cacheprovider tests/python
 }
 
+# Benchmarks take long and need quiet: what is checked is that they measure what they say.
+bench_self_test() {
+  command -v python3 >/dev/null || { cannot "there is no python3"; return; }
+  MITHRIL_CODEC_BENCH="$CARGO_TARGET_DIR/debug/examples/codec_bench" scripts/bench_codec.sh --self-test
+}
+
 denied() {
   if ! cargo deny --version >/dev/null 2>&1; then
     echo "licences and advisories are unchecked: cargo install cargo-deny --locked"
@@ -114,6 +120,7 @@ if stage "build" cargo build --workspace --all-targets --locked; then
   stage "documentation tests" cargo test --workspace --doc --locked
   stage "python package" package_tests
   stage "python on a mount" mount_tests
+  stage "codec benchmark" bench_self_test
 else
   failed+=("all tests, since the build failed")
 fi

@@ -8,11 +8,14 @@ default: files of 170 and 340 MB.
 
 import argparse
 import pathlib
-import sysconfig
+import sys
 import time
 
 import torch
 from safetensors.torch import save_file
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import gpt  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("out", type=pathlib.Path)
@@ -25,8 +28,7 @@ arguments.out.mkdir(parents=True, exist_ok=True)
 save_at = sorted(int(step) for step in arguments.steps.split(","))
 
 torch.manual_seed(0)
-sources = sorted(pathlib.Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-text = torch.frombuffer(bytearray(b"".join(path.read_bytes() for path in sources)), dtype=torch.uint8).long()
+text = gpt.read_text()
 
 
 class Model(torch.nn.Module):
@@ -52,9 +54,8 @@ optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate)
 print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters", flush=True)
 started = time.time()
 for step in range(1, save_at[-1] + 1):
-    starts = torch.randint(0, len(text) - 65, (4,))
-    batch = torch.stack([text[start : start + 65] for start in starts])
-    loss = torch.nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+    tokens, following = gpt.draw_batch(text, 4, 64)
+    loss = torch.nn.functional.cross_entropy(model(tokens).flatten(0, 1), following.flatten())
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -7,54 +7,16 @@ is saved twice by the same calls, so that the copy owes nothing to the mount.
 import hashlib
 import pathlib
 import sys
-import sysconfig
 import time
 
 import torch
 from safetensors.torch import save_file
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import gpt  # noqa: E402
+
 WIDTH, LAYERS, HEADS, CONTEXT, BATCH = 256, 6, 4, 64, 4
 STEPS, SAVE_EVERY, RATE = 120, 12, 3e-4
-
-
-class Block(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.norm_attention, self.norm_mlp = torch.nn.LayerNorm(WIDTH), torch.nn.LayerNorm(WIDTH)
-        self.qkv, self.out = torch.nn.Linear(WIDTH, 3 * WIDTH), torch.nn.Linear(WIDTH, WIDTH)
-        self.up, self.down = torch.nn.Linear(WIDTH, 4 * WIDTH), torch.nn.Linear(4 * WIDTH, WIDTH)
-
-    def forward(self, x):
-        batch, length, _ = x.shape
-        heads = self.qkv(self.norm_attention(x)).view(batch, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        mixed = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, WIDTH))
-        return x + self.down(torch.nn.functional.gelu(self.up(self.norm_mlp(x))))
-
-
-class Model(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.token, self.position = torch.nn.Embedding(256, WIDTH), torch.nn.Embedding(CONTEXT, WIDTH)
-        self.blocks = torch.nn.ModuleList(Block() for _ in range(LAYERS))
-        self.norm, self.head = torch.nn.LayerNorm(WIDTH), torch.nn.Linear(WIDTH, 256, bias=False)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.02)
-
-    def forward(self, tokens):
-        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1]))
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x))
-
-
-def read_text():
-    sources = sorted(pathlib.Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    content = bytearray(b"".join(path.read_bytes() for path in sources))
-    if len(content) < 100_000:
-        sys.exit(f"there is no text to train on in {sysconfig.get_paths()['stdlib']}")
-    return torch.frombuffer(content, dtype=torch.uint8).long()
 
 
 def save(root, model, optimizer, step, loss):
@@ -75,17 +37,16 @@ def save(root, model, optimizer, step, loss):
 def main():
     mount, copy = map(pathlib.Path, sys.argv[1:])
     torch.manual_seed(0)
-    text = read_text()
-    model = Model()
+    text = gpt.read_text()
+    model = gpt.Model(WIDTH, LAYERS, HEADS, CONTEXT)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS, eta_min=RATE / 10)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{millions:.1f} million parameters, {len(text) / 1e6:.1f} MB of text, AdamW at {RATE:g} falling to a tenth")
     started, losses = time.monotonic(), []
     for step in range(1, STEPS + 1):
-        starts = torch.randint(0, len(text) - CONTEXT - 1, (BATCH,)).tolist()
-        batch = torch.stack([text[start : start + CONTEXT + 1] for start in starts])
-        loss = torch.nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        tokens, following = gpt.draw_batch(text, BATCH, CONTEXT)
+        loss = torch.nn.functional.cross_entropy(model(tokens).flatten(0, 1), following.flatten())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

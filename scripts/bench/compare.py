@@ -1,8 +1,8 @@
 """Measures the codec and its peers on the same tensors, in turn, and prints a table.
 
 Each tool is a process of its own that keeps its data in memory, on one core, and is asked for one round after the
-other: all do their first, then all their second, so that what disturbs the machine disturbs all. The first round is not
-timed. The best of the others counts. Every round compares what comes back.
+other: all do their first, then all their second, so that what disturbs the machine disturbs all. The first round does
+not count, the best of the others does. Every round compares what comes back.
 """
 
 import argparse
@@ -13,14 +13,17 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import cases as data
 
 # What the index and the manifest take for a chunk of ours. Peers have what they need in what they wrote.
 INDEX_BYTES = 120
 LEVELS = ("fast", "default", "max")
-# With more than this running before, the speeds are not to be quoted.
-QUIET_LOAD = 0.7
+# A tool whose round takes longer does only two that count: they vary little.
+LONG_SECONDS, LONG_ROUNDS = 0.5, 2
+# With more of the processor in use by others, before or after, the speeds are not to be quoted.
+QUIET_SHARE = 0.05
 
 
 class Tool:
@@ -90,7 +93,7 @@ def measure(case, tools, rounds, directory):
         for tool in taking_part:
             label = tool.label(case)
             best = results[label]
-            if "error" in best:
+            if "error" in best or (number > LONG_ROUNDS and best["compress"] + best["decompress"] > LONG_SECONDS):
                 continue
             answer = tool.ask("round")
             if "error" in answer or number <= 1:
@@ -143,8 +146,33 @@ def print_ratios(measured, isa):
                 print(f"{'' if line else 'ratio, ' + mode:{width}}{heads}".rstrip())
         for case, results in rows:
             cells = [results.get(name, {}) for name in names]
-            texts = ["FAILED" if "error" in cell else f"{cell['ratio']:.3f}" if cell else "" for cell in cells]
+            texts = ["FAILED" if "error" in cell else brief(cell["ratio"]) if cell else "" for cell in cells]
             print(f"{case.name:{width}}{''.join(f'{text:>8}' for text in texts)}".rstrip())
+
+
+def brief(ratio):
+    return f"{ratio:.3f}" if ratio < 1000 else f"{ratio:.0f}" if ratio < 100_000 else f"{ratio / 1000:.0f}k"
+
+
+def busy_share(seconds=1):
+    """The share of all cores that others use, while nothing runs here."""
+
+    def ticks():
+        with open("/proc/stat", encoding="ascii") as file:
+            fields = [int(field) for field in file.readline().split()[1:9]]
+        # What was idle, and what waited for a disk.
+        return fields[3] + fields[4], sum(fields)
+
+    idle, total = ticks()
+    time.sleep(seconds)
+    later_idle, later_total = ticks()
+    return 1 - (later_idle - idle) / max(1, later_total - total)
+
+
+def warn_if_busy():
+    share = busy_share()
+    if share > QUIET_SHARE:
+        print(f"NOT QUOTABLE: other processes use {share:.0%} of this machine, and slow down what is measured")
 
 
 def processor():
@@ -187,14 +215,12 @@ def main():
     if not found:
         sys.exit("there is nothing to compress")
 
-    load = os.getloadavg()[0]
     known_peers = list_peers(arguments.peers)
     isas, tools, limits = start_tools(arguments.bench, arguments.peers, known_peers)
     print(f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, {' '.join(isas)}")
     if not arguments.ratios:
-        print(f"one thread, best of {arguments.rounds} rounds: ratio, MB/s to compress, MB/s to decompress")
-        if load > QUIET_LOAD:
-            print(f"NOT QUOTABLE: the load was {load:.1f} before, other processes slow down what is measured")
+        print(f"one thread, best of {arguments.rounds} rounds, {LONG_ROUNDS} if long: ratio, MB/s to compress, MB/s to decompress")
+        warn_if_busy()
     measured, rounds = [], 0 if arguments.ratios else arguments.rounds
     with tempfile.TemporaryDirectory(prefix="mithril-bench.") as directory:
         for case in found:
@@ -204,6 +230,9 @@ def main():
                 print_case(case, size, results, limits)
     if arguments.ratios:
         print_ratios(measured, isas[0])
+    else:
+        print()
+        warn_if_busy()
     for tool in tools + limits:
         tool.close()
     ours = [tool.name for tool in tools if tool.is_ours]

@@ -117,6 +117,8 @@ stage "clippy" lints
 if stage "build" cargo build --workspace --all-targets --locked; then
   export MITHRIL_FS_BIN="$CARGO_TARGET_DIR/debug/mithril-fs"
   stage "tests" cargo test --workspace --lib --bins --tests --locked --no-fail-fast
+  # Always the same cases: what fails for one change and not for another is due to the change.
+  stage "fuzzing" scripts/fuzz.sh --executions 10000 --seed 1
   stage "documentation tests" cargo test --workspace --doc --locked
   stage "python package" package_tests
   stage "python on a mount" mount_tests

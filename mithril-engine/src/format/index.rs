@@ -16,14 +16,14 @@ use crate::id::{PackId, StoreId};
 const VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"MITHRILI";
 /// Bytes before the first record.
-pub(crate) const HEADER_BYTES: usize = 24;
+pub const HEADER_BYTES: usize = 24;
 const CHECKSUM_BYTES: usize = 8;
 const ADDED: u8 = 1;
 const REMOVED: u8 = 2;
 
 /// A record of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Record {
+pub enum Record {
     /// A pack and its entries.
     Added(PackId, Vec<pack::Entry>),
     /// A pack is gone.
@@ -31,7 +31,7 @@ pub(crate) enum Record {
 }
 
 /// The header of this store's index.
-pub(crate) fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
+pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -40,7 +40,10 @@ pub(crate) fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
 }
 
 /// The store that an index belongs to.
-pub(crate) fn decode_header(bytes: &[u8]) -> Result<StoreId> {
+///
+/// # Errors
+/// `Corrupt` if it is no header; `Unsupported` for a later version.
+pub fn decode_header(bytes: &[u8]) -> Result<StoreId> {
     let mut reader = Reader::new(bytes, "index header");
     if reader.array()? != MAGIC {
         return Err(reader.corrupt("the magic number is wrong"));
@@ -60,12 +63,12 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<StoreId> {
 }
 
 /// Appends the record of a pack with these entries.
-pub(crate) fn put_added(out: &mut Vec<u8>, id: PackId, entries: &[pack::Entry]) {
+pub fn put_added(out: &mut Vec<u8>, id: PackId, entries: &[pack::Entry]) {
     put(out, ADDED, &[id.as_bytes(), &pack::encode_footer(entries)]);
 }
 
 /// Appends the record of a pack that is gone.
-pub(crate) fn put_removed(out: &mut Vec<u8>, id: PackId) {
+pub fn put_removed(out: &mut Vec<u8>, id: PackId) {
     put(out, REMOVED, &[id.as_bytes()]);
 }
 
@@ -81,7 +84,7 @@ fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
 
 /// The records after the header, up to the first that is not whole; and how many bytes they take with the header.
 /// What follows them was torn by a crash, or is damaged: the packs' footers have it.
-pub(crate) fn decode_records(bytes: &[u8]) -> (Vec<Record>, usize) {
+pub fn decode_records(bytes: &[u8]) -> (Vec<Record>, usize) {
     let mut records = Vec::new();
     let mut end = HEADER_BYTES;
     while let Some((record, next)) = bytes.get(end..).and_then(decode_record) {

@@ -5,7 +5,7 @@
 //! against the bytes that are there before anything is allocated.
 
 pub(crate) mod bytes;
-pub(crate) mod index;
+pub mod index;
 pub mod manifest;
 pub mod mcp;
-pub(crate) mod pack;
+pub mod pack;

@@ -20,9 +20,9 @@ const VERSION: u32 = 1;
 const HEADER_MAGIC: [u8; 8] = *b"MITHRILP";
 const TRAILER_MAGIC: [u8; 8] = *b"MITHRILE";
 /// Bytes before the first blob.
-pub(crate) const HEADER_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = 32;
 /// Bytes after the footer.
-pub(crate) const TRAILER_BYTES: usize = 32;
+pub const TRAILER_BYTES: usize = 32;
 /// Longest footer: a pack of 4 GiB of the smallest sensible chunks. Nothing longer is read.
 pub(crate) const FOOTER_MAX_BYTES: usize = 256 << 20;
 /// Longest manifest before compression: some 20 TiB of file.
@@ -39,7 +39,7 @@ const _: () = assert!(4 + PACK_MAX_BLOBS * ENTRY_MOST_BYTES <= FOOTER_MAX_BYTES)
 
 /// What a blob is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum BlobKind {
+pub enum BlobKind {
     /// A chunk that stands alone.
     Chunk,
     /// A chunk that is a delta.
@@ -57,19 +57,20 @@ pub(crate) enum BlobKind {
 
 /// A blob of a pack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Entry {
-    pub(crate) kind: BlobKind,
+pub struct Entry {
+    /// What it is.
+    pub kind: BlobKind,
     /// The chunk's or the manifest's id.
-    pub(crate) id: [u8; 32],
+    pub id: [u8; 32],
     /// Bytes in the pack.
-    pub(crate) stored_len: u32,
+    pub stored_len: u32,
     /// Bytes of plaintext.
-    pub(crate) raw_len: u32,
+    pub raw_len: u32,
 }
 
 impl Entry {
     /// Whether the lengths are ones that a blob of this kind can have: what is read is allocated by them.
-    pub(crate) fn has_possible_lengths(&self) -> bool {
+    pub fn has_possible_lengths(&self) -> bool {
         let (raw_len, stored_len) = (self.raw_len, self.stored_len);
         let (raw_limit, stored) = match self.kind {
             BlobKind::Chunk | BlobKind::Delta { .. } => {
@@ -90,13 +91,13 @@ impl Entry {
 }
 
 /// Bytes of a pack with these entries.
-pub(crate) fn pack_len(entries: &[Entry]) -> u64 {
+pub fn pack_len(entries: &[Entry]) -> u64 {
     let frame = (HEADER_BYTES + 4 + TRAILER_BYTES) as u64;
     frame + entries.iter().map(|entry| u64::from(entry.stored_len) + entry.footer_len() as u64).sum::<u64>()
 }
 
 /// The header of a pack of this store.
-pub(crate) fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
+pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(&HEADER_MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -105,7 +106,10 @@ pub(crate) fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
 }
 
 /// The store that a pack belongs to.
-pub(crate) fn decode_header(bytes: &[u8]) -> Result<StoreId> {
+///
+/// # Errors
+/// `Corrupt` if it is no header; `Unsupported` for a later version.
+pub fn decode_header(bytes: &[u8]) -> Result<StoreId> {
     let mut reader = Reader::new(bytes, "pack header");
     if reader.array()? != HEADER_MAGIC {
         return Err(reader.corrupt("the magic number is wrong"));
@@ -130,7 +134,7 @@ fn check_version(version: u32) -> Result<()> {
 }
 
 /// The footer with these entries.
-pub(crate) fn encode_footer(entries: &[Entry]) -> Vec<u8> {
+pub fn encode_footer(entries: &[Entry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.iter().map(Entry::footer_len).sum::<usize>());
     out.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
     for entry in entries {
@@ -152,7 +156,10 @@ pub(crate) fn encode_footer(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// Reads a footer whose digest was compared with the pack's id.
-pub(crate) fn decode_footer(bytes: &[u8]) -> Result<Vec<Entry>> {
+///
+/// # Errors
+/// `Corrupt` for anything that is not exactly what [`encode_footer`] writes.
+pub fn decode_footer(bytes: &[u8]) -> Result<Vec<Entry>> {
     let mut reader = Reader::new(bytes, "pack footer");
     let count = reader.u32()? as usize;
     if count > bytes.len() / ENTRY_LEAST_BYTES {
@@ -188,7 +195,7 @@ pub(crate) fn decode_footer(bytes: &[u8]) -> Result<Vec<Entry>> {
 }
 
 /// The last bytes of a pack.
-pub(crate) fn encode_trailer(footer: &[u8]) -> [u8; TRAILER_BYTES] {
+pub fn encode_trailer(footer: &[u8]) -> [u8; TRAILER_BYTES] {
     let mut trailer = [0; TRAILER_BYTES];
     trailer[..4].copy_from_slice(&u32::try_from(footer.len()).unwrap_or(u32::MAX).to_le_bytes());
     trailer[4..8].copy_from_slice(&VERSION.to_le_bytes());
@@ -197,8 +204,11 @@ pub(crate) fn encode_trailer(footer: &[u8]) -> [u8; TRAILER_BYTES] {
     trailer
 }
 
-/// The footer's length and the pack's id.
-pub(crate) fn decode_trailer(bytes: &[u8]) -> Result<(usize, PackId)> {
+/// The footer's length in bytes and the pack's id.
+///
+/// # Errors
+/// `Corrupt` if it is no trailer; `Unsupported` for a later version.
+pub fn decode_trailer(bytes: &[u8]) -> Result<(usize, PackId)> {
     let mut reader = Reader::new(bytes, "pack trailer");
     let footer_len = reader.u32()? as usize;
     check_version(reader.u32()?)?;

@@ -131,7 +131,7 @@ impl Data {
             return Err("the shapes and the files are not of one length".into());
         }
         let layout = Layout { container: Container::Unknown, tensors, note: None };
-        let pieces = chunk::cut(&layout, offset);
+        let pieces = chunk::cut(&layout, &[ByteRange { offset: 0, len: offset }]);
         let encoded = pieces.iter().map(|_| Mutex::new((Vec::new(), Against::Nothing))).collect();
         Ok(Self { plain: vec![0; raw.len()], raw, base, layout, pieces, encoded })
     }

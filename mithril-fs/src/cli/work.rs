@@ -21,9 +21,10 @@ use crate::mounting::unmount;
 use crate::ops::offline::{Offline, Use};
 use crate::ops::{collect, verify as verifying};
 
-/// How long `umount` waits for a daemon to end after its mount is gone, before it says what it waits for, and then.
+/// How long `umount` waits for a daemon to end after its mount is gone, before it says what it waits for, and then: with
+/// the daemon's own second, it ends within ten.
 const QUIET: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Shows how far a command is.
 fn show(bar: &Bar, now: &Progress) {

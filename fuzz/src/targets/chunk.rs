@@ -33,7 +33,7 @@ pub(crate) fn targets() -> Vec<Target> {
     vec![
         target("chunk", "codec::decode, all formats", || {
             let all = [Format::Raw, Format::Same, Format::Planes, Format::Delta16, Format::Zstd];
-            let more = [Format::Float, Format::Context16, Format::Scaled];
+            let more = [Format::Float, Format::Context16, Format::Scaled, Format::Rounded];
             all.into_iter().chain(more).flat_map(|format| seeds(format).into_iter().take(40)).collect()
         }),
         target("planes", "codec::decode, byte planes", || seeds(Format::Planes)),
@@ -43,6 +43,7 @@ pub(crate) fn targets() -> Vec<Target> {
         target("float", "codec::decode, floats by themselves", || seeds(Format::Float)),
         target("context16", "codec::decode, 16-bit changes in context", || seeds(Format::Context16)),
         target("scaled", "codec::decode, quantized floats", || seeds(Format::Scaled)),
+        target("rounded", "codec::decode, roundings of wider floats", || seeds(Format::Rounded)),
         Target {
             name: "encode",
             what: "codec::encode of anything, which must come back",
@@ -164,6 +165,8 @@ fn seeds(wanted: Format) -> Vec<Case> {
             let raw = [made::elements(element, count, &mut random), vec![7; tail]].concat();
             if wanted == Format::Scaled {
                 found.extend(scaled(&raw[..raw.len() - tail], element, &mut scratch));
+            } else if wanted == Format::Rounded {
+                found.extend(rounded(&raw[..raw.len() - tail], element, &mut random, &mut scratch));
             } else {
                 found.extend(encodings(wanted, &raw, element, &mut random, &mut scratch));
             }
@@ -241,6 +244,31 @@ fn scaled(raw: &[u8], element: Element, scratch: &mut Scratch) -> Vec<Case> {
             let mut out = Vec::new();
             codec::encode_quantized(&quantized, element, scratch, &mut out);
             Some(Case { input: out, base: None, len: raw.len(), choice: 1 })
+        })
+        .collect()
+}
+
+/// 16-bit floats beside masters that are cut off to them, with exceptions and without.
+fn rounded(raw: &[u8], element: Element, random: &mut Random, scratch: &mut Scratch) -> Vec<Case> {
+    let masters: Vec<u8> = raw
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .flat_map(|half| match element {
+            Element::F16 => half::f16::from_le_bytes(*half).to_f32().to_le_bytes(),
+            _ => [random.byte(), random.byte(), half[0], half[1]],
+        })
+        .collect();
+    [None, Some(raw.len() / 3)]
+        .into_iter()
+        .filter_map(|exception| {
+            let mut raw = raw.to_vec();
+            if let Some(byte) = exception.and_then(|place| raw.get_mut(place)) {
+                *byte ^= 0x10;
+            }
+            let mut out = Vec::new();
+            let is_one = codec::encode_rounded(&raw, element, &masters, scratch, &mut out);
+            is_one.then(|| Case { input: out, base: Some(masters.clone()), len: raw.len(), choice: 1 })
         })
         .collect()
 }

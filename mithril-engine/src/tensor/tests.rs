@@ -57,7 +57,7 @@ fn hostile_safetensors_are_bytes() {
     }
 }
 
-/// Fixtures that `scripts/fixtures/make_tensor_fixtures.py` wrote with torch and NumPy.
+/// Fixtures that `scripts/generate_fixtures.py` wrote with torch and NumPy.
 fn fixture(name: &str) -> Vec<u8> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tensor").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -30,12 +30,14 @@ class Case:
 
 def read_header(path):
     """The tensors of a safetensors file by name, and where its data begins."""
-    with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        if length > 100 << 20:
-            sys.exit(f"{path} is no safetensors file")
-        tensors = json.loads(file.read(length))
-    tensors.pop("__metadata__", None)
+    try:
+        with open(path, "rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            # As much as the library allows.
+            tensors = json.loads(file.read(min(length, 100_000_000)))
+        tensors.pop("__metadata__", None)
+    except (OSError, ValueError, struct.error) as error:
+        sys.exit(f"{path} cannot be read as safetensors: {error}")
     return tensors, 8 + length
 
 
@@ -66,7 +68,8 @@ def cases_of(new, base=None):
         if sum(length for _, (_, length), _ in shared_tensors(case)) >= LEAST_BYTES:
             cases.append(case)
     if not cases:
-        sys.exit(f"{new} has no BF16, F16 or F32 tensors of {LEAST_BYTES} bytes" + (f" that {base} has too" if base else ""))
+        shared = f" that {base} has too" if base else ""
+        sys.exit(f"{new} has no {LEAST_BYTES} bytes of BF16, F16 or F32 tensors{shared}")
     return cases
 
 

@@ -122,8 +122,8 @@ def print_case(case, size, results, limits):
             print(f"  {name:32} FAILED: {result['error']}")
             continue
         scaling = ""
-        if name.endswith(", 2 threads"):
-            one = results[name.removesuffix(", 2 threads")]
+        one = results[name.removesuffix(", 2 threads")]
+        if one is not result and "error" not in one:
             factors = [result[what] / one[what] for what in ("compress", "decompress")]
             scaling = "   {:.2f} and {:.2f} times one thread".format(*factors)
         print(f"  {name:32} {result['ratio']:9.3f} {result['compress']:8.0f} {result['decompress']:8.0f}{scaling}")

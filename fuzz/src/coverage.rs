@@ -61,7 +61,7 @@ fn counters() -> &'static mut [u8] {
     if start.is_null() {
         return &mut [];
     }
-    // SAFETY: the section of the counters, which are bytes for as long as the process lives. Code that is counted writes
-    // them behind our back, but nothing is read where it could be running: executions have ended.
+    // SAFETY: the section of the counters, which are bytes for as long as the process lives. Code that is counted
+    // writes them behind our back, but nothing is read while an execution runs.
     unsafe { std::slice::from_raw_parts_mut(start, end.addr() - start.addr()) }
 }

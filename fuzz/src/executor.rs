@@ -39,8 +39,8 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs `work` as executions are run: on a small stack, with a pool of threads that is this one thread, so that whatever
-/// is allocated or taken of time is counted, and with panics kept for their reports.
+/// Runs `work` as executions are run: on a small stack, with a pool of threads that is this one thread, so that
+/// whatever is allocated or taken of time is counted, and with panics kept for their reports.
 pub(crate) fn prepared<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     panic::set_hook(Box::new(|panic| {
         PANIC.with(|last| *last.borrow_mut() = format!("panic: {panic}").replace('\n', " "));

@@ -26,7 +26,10 @@ pub(crate) struct Plan {
 
 /// Runs the targets of these names. Returns how many failed.
 pub(crate) fn run(names: &[&str], plan: &Plan) -> std::io::Result<usize> {
-    let scratch = std::env::temp_dir().join(format!("mithril-fuzz-{}", std::process::id()));
+    // In memory where that is possible: what is mapped of a disk is written to it all the time.
+    let memory = PathBuf::from("/dev/shm");
+    let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let scratch = parent.join(format!("mithril-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let worked: std::io::Result<()> = std::thread::scope(|scope| {

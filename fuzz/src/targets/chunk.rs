@@ -12,8 +12,8 @@ use crate::guarded::Edge;
 use crate::random::Random;
 use crate::target::{Checked, Ground, Outcome, Target, as_it_is};
 
-/// What buffers of the codec take that do not grow with the chunk: planes of a block at its widest (1 MiB), elements and
-/// escapes of a block, tables.
+/// What buffers of the codec take that do not grow with the chunk: planes of a block at its widest (1 MiB), elements
+/// and escapes of a block, tables.
 const SCRATCH_BYTES: usize = 3 << 20;
 
 /// Seeds of a format.

@@ -1,5 +1,5 @@
-//! What the benchmarks work on: trained weights from `tests/fixtures/trained` (`scripts/generate_fixtures.py` made them), and
-//! numbers that are made up where nothing trained has what is measured. Labels say which is which.
+//! What the benchmarks work on: trained weights from `tests/fixtures/trained` (`scripts/generate_fixtures.py` made
+//! them), and numbers that are made up where nothing trained has what is measured. Labels say which is which.
 
 #![allow(dead_code, reason = "not every benchmark uses all of it")]
 

@@ -1,4 +1,5 @@
-//! Speed of every kernel on one chunk of 1 MiB and one thread: `cargo bench -p mithril-engine --bench kernels [-- FILTER]`.
+//! Speed of every kernel on one chunk of 1 MiB and one thread:
+//! `cargo bench -p mithril-engine --bench kernels [-- FILTER]`.
 //!
 //! Kernels are reached as the rest of the engine reaches them, through `codec::encode` and `codec::decode`, on chunks
 //! of which they are nearly all the work; each is decoded and compared before it is measured.

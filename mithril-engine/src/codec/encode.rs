@@ -4,7 +4,7 @@ use super::choice::{self, Choice, Delta};
 use super::dispatch::{Isa, isa};
 use super::float::{self, Grid};
 use super::numeric::Transform;
-use super::{Against, Level, Options, Scratch, context16, delta16, planes, rounded, scaled, tag};
+use super::{Against, Level, Options, , planes, rounded, scaled, tag};
 use crate::quantize::Quantized;
 use crate::tensor::Element;
 
@@ -266,6 +266,24 @@ pub fn encode_context16(
     }
     out.push(tag::CONTEXT16);
     context16::encode(raw, base, kind, scratch, out);
+    true
+}
+
+/// Encodes 32-bit floats against a base of the same length by the format context32, whatever [`encode`] would choose: for
+/// comparisons. `false`, and nothing is appended, if they are none. The result is never longer than `raw.len() + 16` for a
+/// chunk.
+pub fn encode_context32(
+    raw: &[u8],
+    element: Element,
+    base: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> bool {
+    if !matches!(element, Element::F32 | Element::Complex64) || raw.len() != base.len() {
+        return false;
+    }
+    out.push(tag::CONTEXT32);
+    context32::encode(raw, base, scratch, out);
     true
 }
 

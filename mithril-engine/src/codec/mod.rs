@@ -12,6 +12,7 @@
 //! 4 zstd      a zstd frame, with the base as its dictionary if there is one
 //! 5 float     blocks of floating-point numbers by themselves
 //! 6 context16 blocks of changes and moves of 16-bit elements coded in context, against the base
+//! 7 context32 blocks of differences of 32-bit floats coded in context, against the base
 //! 8 scaled    integers of 8 bits and the scales of their blocks, of floats that were quantized
 //! 9 rounded   what differs from the rounding of a base of 32-bit floats
 //! ```
@@ -19,6 +20,7 @@
 mod bitmap;
 mod choice;
 mod context16;
+mod context32;
 mod contexts;
 mod delta16;
 mod dispatch;
@@ -35,7 +37,7 @@ mod scaled;
 mod zstd_frame;
 
 pub use dispatch::{Isa, isa, limit_isa};
-pub use encode::{Input, encode, encode_context16, encode_quantized, encode_rounded};
+pub use encode::{Input, encode, encode_context16, encode_context32, encode_quantized, encode_rounded};
 pub use float::Grid;
 pub use options::{Level, Options};
 pub(crate) use rounded::roundings;
@@ -58,6 +60,7 @@ mod tag {
     pub(super) const ZSTD: u8 = 4;
     pub(super) const FLOAT: u8 = 5;
     pub(super) const CONTEXT16: u8 = 6;
+    pub(super) const CONTEXT32: u8 = 7;
     pub(super) const SCALED: u8 = 8;
     pub(super) const ROUNDED: u8 = 9;
 }
@@ -80,6 +83,8 @@ pub enum Format {
     Float = tag::FLOAT,
     /// Changes and moves of 16-bit elements, coded in context.
     Context16 = tag::CONTEXT16,
+    /// Differences of 32-bit floats, coded in context.
+    Context32 = tag::CONTEXT32,
     /// Integers and scales of floats that were quantized.
     Scaled = tag::SCALED,
     /// What differs from the rounding of the base.
@@ -89,9 +94,9 @@ pub enum Format {
 impl Format {
     /// The format of an encoded chunk, of which the first byte is enough; `None` for one of a later version.
     pub fn of(encoded: &[u8]) -> Option<Self> {
-        use Format::{Context16, Delta16, Float, Planes, Raw, Rounded, Same, Scaled, Zstd};
+        use Format::{Context16, Context32, Delta16, Float, Planes, Raw, Rounded, Same, Scaled, Zstd};
         let tag = *encoded.first()?;
-        [Raw, Same, Planes, Delta16, Zstd, Float, Context16, Scaled, Rounded]
+        [Raw, Same, Planes, Delta16, Zstd, Float, Context16, Context32, Scaled, Rounded]
             .into_iter()
             .find(|format| *format as u8 == tag)
     }
@@ -106,6 +111,7 @@ impl Format {
             Format::Zstd => "zstd",
             Format::Float => "float",
             Format::Context16 => "context16",
+            Format::Context32 => "context32",
             Format::Scaled => "scaled",
             Format::Rounded => "rounded",
         }
@@ -125,6 +131,7 @@ pub struct Scratch {
     zstd: ZstdScratch,
     float: float::FloatScratch,
     context16: context16::BlockScratch,
+    context32: context32::BlockScratch,
 }
 
 /// What [`encode`] did.
@@ -192,6 +199,10 @@ pub fn decode(
             context16::decode(body, base.unwrap_or_default(), scratch, out)
         }
         tag::CONTEXT16 => Err(DecodeError::WrongBase),
+        tag::CONTEXT32 if same_length(base) => {
+            context32::decode(body, base.unwrap_or_default(), scratch, out)
+        }
+        tag::CONTEXT32 => Err(DecodeError::WrongBase),
         tag::SCALED => scaled::decode(body, scratch, out),
         tag::ROUNDED => rounded::decode(body, base.unwrap_or_default(), out),
         other => Err(DecodeError::UnknownFormat(other)),

@@ -118,6 +118,57 @@ fn prepare(planes: &mut Vec<u8>, width: usize) {
     }
 }
 
+/// Appends the planes of whole elements, at most a block of them; `base` has their length if the transform needs one.
+/// `planes` is kept between calls.
+pub(super) fn encode_block(
+    block: &[u8],
+    width: usize,
+    transform: Transform,
+    base: &[u8],
+    planes: &mut Vec<u8>,
+    scratch: &mut plane_block::BlockScratch,
+    out: &mut Vec<u8>,
+) {
+    prepare(planes, width);
+    let code = transform as u8;
+    match width {
+        1 => split1::run(code, block, base, planes),
+        2 => split2::run(code, block, base, planes),
+        4 => split4::run(code, block, base, planes),
+        _ => split8::run(code, block, base, planes),
+    }
+    let count = block.len() / width;
+    for plane in planes.chunks_exact(BLOCK_ELEMENTS).take(width) {
+        plane_block::encode(&plane[..count], scratch, out);
+    }
+}
+
+/// Decodes what [`encode_block`] wrote.
+pub(super) fn decode_block(
+    body: &mut &[u8],
+    width: usize,
+    transform: Transform,
+    base: &[u8],
+    planes: &mut Vec<u8>,
+    scratch: &mut plane_block::BlockScratch,
+    block: &mut [u8],
+) -> Decoded<()> {
+    prepare(planes, width);
+    let count = block.len() / width;
+    let mut parts = [&[][..]; 8];
+    for (part, buffer) in parts.iter_mut().zip(planes.chunks_exact_mut(BLOCK_ELEMENTS)).take(width) {
+        *part = plane_block::decode_in_place(body, &mut buffer[..count], scratch)?;
+    }
+    let code = transform as u8;
+    match width {
+        1 => join1::run(code, &parts, base, block),
+        2 => join2::run(code, &parts, base, block),
+        4 => join4::run(code, &parts, base, block),
+        _ => join8::run(code, &parts, base, block),
+    }
+    Ok(())
+}
+
 /// Encodes `raw`; `base` has its length if the transform needs one.
 pub(super) fn encode(
     raw: &[u8],
@@ -127,26 +178,13 @@ pub(super) fn encode(
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) {
-    let code = transform as u8;
-    out.extend_from_slice(&[u8::try_from(width).unwrap_or(0), code]);
-    prepare(&mut scratch.planes, width);
+    out.extend_from_slice(&[u8::try_from(width).unwrap_or(0), transform as u8]);
     let whole = raw.len() - raw.len() % width;
     let block_bytes = BLOCK_ELEMENTS * width;
     for start in (0..whole).step_by(block_bytes) {
         let end = (start + block_bytes).min(whole);
-        let block = &raw[start..end];
         let base = base.map_or(&[][..], |base| &base[start..end]);
-        let planes = &mut scratch.planes[..];
-        match width {
-            1 => split1::run(code, block, base, planes),
-            2 => split2::run(code, block, base, planes),
-            4 => split4::run(code, block, base, planes),
-            _ => split8::run(code, block, base, planes),
-        }
-        let count = block.len() / width;
-        for plane in scratch.planes.chunks_exact(BLOCK_ELEMENTS).take(width) {
-            plane_block::encode(&plane[..count], &mut scratch.blocks, out);
-        }
+        encode_block(&raw[start..end], width, transform, base, &mut scratch.planes, &mut scratch.blocks, out);
     }
     out.extend_from_slice(&raw[whole..]);
 }
@@ -169,25 +207,13 @@ pub(super) fn decode(
         (true, Some(base)) if base.len() == out.len() => base,
         (true, _) => return Err(DecodeError::WrongBase),
     };
-    let Scratch { planes: buffer, blocks, .. } = scratch;
-    prepare(buffer, width);
     let whole = out.len() - out.len() % width;
     let block_bytes = BLOCK_ELEMENTS * width;
     for start in (0..whole).step_by(block_bytes) {
         let end = (start + block_bytes).min(whole);
-        let count = (end - start) / width;
-        let mut planes = [&[][..]; 8];
-        for (plane, buffer) in planes.iter_mut().zip(buffer.chunks_exact_mut(BLOCK_ELEMENTS)).take(width) {
-            *plane = plane_block::decode_in_place(&mut body, &mut buffer[..count], blocks)?;
-        }
         let base = if base.is_empty() { base } else { &base[start..end] };
-        let block = &mut out[start..end];
-        match width {
-            1 => join1::run(code, &planes, base, block),
-            2 => join2::run(code, &planes, base, block),
-            4 => join4::run(code, &planes, base, block),
-            _ => join8::run(code, &planes, base, block),
-        }
+        let (planes, blocks) = (&mut scratch.planes, &mut scratch.blocks);
+        decode_block(&mut body, width, transform, base, planes, blocks, &mut out[start..end])?;
     }
     let tail = &mut out[whole..];
     tail.copy_from_slice(take(&mut body, tail.len())?);

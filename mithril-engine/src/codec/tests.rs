@@ -267,6 +267,41 @@ fn context16_comes_back_by_its_tag_and_needs_its_base() {
     assert!(none.is_empty());
 }
 
+#[test]
+fn context32_comes_back_by_its_tag_and_needs_its_base() {
+    let mut random = Random(3);
+    let base: Vec<u8> = (0..20_001)
+        .flat_map(|_| (half::bf16::from_f64(random.normal()).to_f32() * 0.051).to_le_bytes())
+        .collect();
+    let raw: Vec<u8> = base
+        .as_chunks()
+        .0
+        .iter()
+        .flat_map(|bytes| {
+            let step = half::bf16::from_f64(random.normal()).to_f32() * 1e-5;
+            (f32::from_le_bytes(*bytes) + step).to_le_bytes()
+        })
+        .collect();
+    let mut scratch = Scratch::default();
+    for element in [Element::F32, Element::Complex64] {
+        for end in [raw.len(), raw.len() - 1, 3, 0] {
+            let (raw, base) = (&raw[..end], &base[..end]);
+            let (mut encoded, mut out) = (Vec::new(), vec![0; end]);
+            assert!(encode_context32(raw, element, base, &mut scratch, &mut encoded));
+            assert_eq!(Format::of(&encoded), Some(Format::Context32));
+            decode(&encoded, Some(base), &mut scratch, &mut out).unwrap();
+            assert!(out == raw, "{element:?}");
+            assert_eq!(decode(&encoded, None, &mut scratch, &mut out), Err(DecodeError::WrongBase));
+            let longer = [base, &[0, 0]].concat();
+            assert_eq!(decode(&encoded, Some(&longer), &mut scratch, &mut out), Err(DecodeError::WrongBase));
+        }
+    }
+    let mut none = Vec::new();
+    assert!(!encode_context32(&raw, Element::Bf16, &base, &mut scratch, &mut none));
+    assert!(!encode_context32(&raw, Element::F32, &base[4..], &mut scratch, &mut none));
+    assert!(none.is_empty());
+}
+
 fn unhex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }

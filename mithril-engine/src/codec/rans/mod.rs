@@ -17,10 +17,12 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod contexts;
 mod plane;
 mod portable;
 mod table;
 
+pub(super) use contexts::{Contexts, SYMBOLS};
 pub(super) use plane::{decode as decode_plane, encode as encode_plane};
 pub(super) use table::{Table, Zeros};
 
@@ -138,6 +140,9 @@ pub(super) fn encode(
     encoder.groups(groups, nonzero);
     encoder.finish(deeper, out);
 }
+
+/// What a symbol is encoded by: reciprocal (2 bytes), frequency and start, from the lowest byte.
+type Codes = [u32; 256];
 
 /// What a slot decodes to: frequency, slot less the start of its rank, symbol, flags; a byte each from the lowest.
 type Slots = [u32; 256];

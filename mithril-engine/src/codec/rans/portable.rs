@@ -1,6 +1,9 @@
 //! The coder in plain Rust: what every other implementation must agree with to the byte.
 
-use super::{Decoder, ESCAPE, Encoder, Group, LANES, LEAST_STATE, UNFIT, ZERO, join_states, part_states};
+use super::{
+    Decoder, ESCAPE, Encoder, Group, LANES, LEAST_STATE, Slots, UNFIT, ZERO, contexts, join_states,
+    part_states,
+};
 use crate::codec::Decoded;
 
 pub(super) fn encode(encoder: &mut Encoder<'_>, groups: &[Group], nonzero: Option<&[u64]>) {
@@ -21,22 +24,41 @@ pub(super) fn encode(encoder: &mut Encoder<'_>, groups: &[Group], nonzero: Optio
                 escapes_start -= 1;
                 encoder.escapes[escapes_start] = symbol;
             }
-            let [reciprocal_low, reciprocal_high, frequency, start] = code.to_le_bytes();
-            let (frequency, start) = (u32::from(frequency), u32::from(start));
-            let state = u32::from(states[lane]);
-            let shrinks = state >= frequency << 8;
-            encoder.stream[stream_start - 1] = state.to_le_bytes()[0];
-            stream_start -= usize::from(shrinks);
-            let state = state >> (8 * u32::from(shrinks));
-            let (quotient, remainder) =
-                divide(state, frequency, u32::from(u16::from_le_bytes([reciprocal_low, reciprocal_high])));
-            // The quotient is at most 255, and the rest ends below 256.
-            states[lane] =
-                u16::from_le_bytes([(remainder + start).to_le_bytes()[0], quotient.to_le_bytes()[0]]);
+            states[lane] = put(states[lane], code, encoder.stream, &mut stream_start);
         }
     }
     encoder.states = part_states(&states);
     (encoder.stream_start, encoder.escapes_start) = (stream_start, escapes_start);
+}
+
+/// The state after a symbol with this code. If it was too great, its lower byte goes to the stream, which is filled
+/// downwards to `start`.
+#[inline(always)]
+fn put(state: u16, code: u32, stream: &mut [u8], start: &mut usize) -> u16 {
+    let [reciprocal_low, reciprocal_high, frequency, first] = code.to_le_bytes();
+    let (frequency, first) = (u32::from(frequency), u32::from(first));
+    let state = u32::from(state);
+    let shrinks = state >= frequency << 8;
+    stream[*start - 1] = state.to_le_bytes()[0];
+    *start -= usize::from(shrinks);
+    let state = state >> (8 * u32::from(shrinks));
+    let (quotient, remainder) =
+        divide(state, frequency, u32::from(u16::from_le_bytes([reciprocal_low, reciprocal_high])));
+    // The quotient is at most 255, and the rest ends below 256.
+    u16::from_le_bytes([(remainder + first).to_le_bytes()[0], quotient.to_le_bytes()[0]])
+}
+
+/// Encodes `groups` in the contexts of their levels.
+pub(super) fn encode_contexts(encoder: &mut contexts::Encoder<'_>, groups: &[Group], levels: &[u8]) {
+    let codes = encoder.contexts.codes();
+    let mut states = join_states(&encoder.states);
+    for (group, &level) in groups.iter().zip(levels).rev() {
+        let codes = &codes[usize::from(encoder.contexts.of_level[usize::from(level)])];
+        for (state, &symbol) in states.iter_mut().zip(group).rev() {
+            *state = put(*state, codes[usize::from(symbol)], encoder.stream, &mut encoder.start);
+        }
+    }
+    encoder.states = part_states(&states);
 }
 
 /// Division by a frequency of at most 255 by its reciprocal `65535 / frequency`: the estimate is right or one too
@@ -62,19 +84,8 @@ pub(super) fn decode(
         }
         // As many as a group can want.
         let bytes: &Group = decoder.stream.get(decoder.next..).and_then(<[u8]>::first_chunk).ok_or(UNFIT)?;
-        let (mut taken, mut flags) = (0, 0);
-        let mut entries = [0u32; LANES];
-        for ((entry, state), symbol) in entries.iter_mut().zip(&mut states).zip(group.iter_mut()) {
-            *entry = decoder.slots[usize::from(state.to_le_bytes()[0])];
-            let [frequency, offset, value, _] = entry.to_le_bytes();
-            *symbol = value;
-            flags |= *entry;
-            let stepped = u16::from(frequency) * (*state >> 8) + u16::from(offset);
-            let refill = stepped < LEAST_STATE;
-            let filled = stepped << 8 | u16::from(bytes[taken & (LANES - 1)]);
-            *state = if refill { filled } else { stepped };
-            taken += usize::from(refill);
-        }
+        let (entries, taken) = step(&mut states, &decoder.slots, bytes, group);
+        let flags = entries.iter().fold(0, |flags, entry| flags | entry);
         decoder.next += taken;
         let lanes_with = |flag: u32| {
             entries
@@ -88,6 +99,39 @@ pub(super) fn decode(
         if let Some(masks) = nonzero.as_deref_mut() {
             masks[index] = if flags & ZERO == 0 { u64::MAX } else { !lanes_with(ZERO) };
         }
+    }
+    decoder.states = part_states(&states);
+    Ok(())
+}
+
+/// Decodes a group. Returns what the slots say, and how many bytes were taken of those that a group can want.
+#[inline(always)]
+fn step(states: &mut [u16; LANES], slots: &Slots, bytes: &Group, group: &mut Group) -> ([u32; LANES], usize) {
+    let mut taken = 0;
+    let mut entries = [0u32; LANES];
+    for ((entry, state), symbol) in entries.iter_mut().zip(states).zip(group) {
+        *entry = slots[usize::from(state.to_le_bytes()[0])];
+        let [frequency, offset, value, _] = entry.to_le_bytes();
+        *symbol = value;
+        let stepped = u16::from(frequency) * (*state >> 8) + u16::from(offset);
+        let refill = stepped < LEAST_STATE;
+        let filled = stepped << 8 | u16::from(bytes[taken & (LANES - 1)]);
+        *state = if refill { filled } else { stepped };
+        taken += usize::from(refill);
+    }
+    (entries, taken)
+}
+
+/// Decodes all of `groups` in contexts.
+pub(super) fn decode_contexts(decoder: &mut contexts::Decoder<'_>, groups: &mut [Group]) -> Decoded<()> {
+    let slots = decoder.contexts.slots();
+    let mut states = join_states(&decoder.states);
+    let mut mean = contexts::Mean::default();
+    for group in groups {
+        let slots = &slots[usize::from(decoder.contexts.of_level[usize::from(mean.level())])];
+        let bytes: &Group = decoder.stream.get(decoder.next..).and_then(<[u8]>::first_chunk).ok_or(UNFIT)?;
+        decoder.next += step(&mut states, slots, bytes, group).1;
+        mean.add(contexts::sum(group));
     }
     decoder.states = part_states(&states);
     Ok(())

@@ -6,7 +6,8 @@
 //!           frequency of the zero. No frequency is 0, and their sum is 256.
 //! ```
 
-use super::{ESCAPE, Slots, ZERO};
+use super::contexts::SYMBOLS;
+use super::{Codes, ESCAPE, Slots, ZERO};
 use crate::codec::entropy::Histogram;
 use crate::codec::{DecodeError, Decoded, take_u8};
 
@@ -19,9 +20,6 @@ const MAX_SYMBOLS: usize = 120;
 /// A symbol rarer than one in this many is an escape: eight bits and its value are cheaper than a frequency that the
 /// others lack.
 const RARE: u32 = 450;
-
-/// Codes of the symbols: reciprocal (2 bytes), frequency and start, from the lowest byte.
-pub(super) type Codes = [u32; 256];
 
 /// Ranks: the symbols in ascending order, then the escape, then the zero if the plane sets zeros apart.
 const RANKS: usize = 128;
@@ -102,6 +100,19 @@ impl Table {
         (Self::of(&symbols, &frequencies, zeros_apart), bits)
     }
 
+    /// A table of the symbols from 0 on that have a frequency, each being its own rank, without an escape. The
+    /// frequencies add up to [`TOTAL`].
+    pub(super) fn of_symbols(frequencies: &[u8; SYMBOLS]) -> Self {
+        let mut table = Self::of(&[], frequencies, false);
+        // No slot has this rank.
+        table.symbols = SYMBOLS.to_le_bytes()[0];
+        for symbol in (0..).take(SYMBOLS) {
+            table.symbol[usize::from(symbol)] = symbol;
+            table.rank[usize::from(symbol)] = symbol;
+        }
+        table
+    }
+
     /// Fills in what follows from the symbols and frequencies. These are valid: their sum is [`TOTAL`].
     fn of(symbols: &[u8], frequencies: &[u8], zeros_apart: bool) -> Self {
         let escape = u8::try_from(symbols.len()).unwrap_or(0);
@@ -123,7 +134,7 @@ impl Table {
             table.frequency[place] = frequency;
             table.start[place] = start.to_le_bytes()[0];
             [table.reciprocal_low[place], table.reciprocal_high[place]] =
-                (65535 / u16::from(frequency)).to_le_bytes();
+                65535u16.checked_div(u16::from(frequency)).unwrap_or(0).to_le_bytes();
             table.slot[start..start + width].fill(rank);
             start += width;
         }
@@ -235,7 +246,7 @@ impl Table {
 
 /// Scales weights to frequencies of at least 1 with a sum of [`TOTAL`], moving what rounding left over to where it
 /// costs least.
-fn scale(weights: &[u32]) -> Vec<u8> {
+pub(super) fn scale(weights: &[u32]) -> Vec<u8> {
     let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
     // The cast saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 255")]

@@ -1,0 +1,97 @@
+//! Ratio and speed of the format context32 on the tensors of 32-bit floats of two safetensors files, with every instruction set of
+//! this processor, beside the codec's own choice:
+//! `cargo run --release --example context32_speed -- NEW.safetensors BASE.safetensors [tensors|whole]`.
+//!
+//! Tensors are cut as the packer cuts them, or taken as one (`whole`), and then cut. One thread; the best of several rounds.
+
+use std::time::Instant;
+
+use mithril_engine::codec::{self, Against, Isa, Options, Scratch};
+use mithril_engine::settings::CHUNK_TARGET_BYTES;
+use mithril_engine::tensor::Element;
+use safetensors::{Dtype, SafeTensors};
+
+const ROUNDS: usize = 9;
+
+fn element(dtype: Dtype) -> Option<Element> {
+    match dtype {
+        Dtype::F32 => Some(Element::F32),
+        _ => None,
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let usage = "usage: context32_speed NEW BASE [tensors|whole]";
+    let read = |path: String| std::fs::read(path).expect("the file is readable");
+    let new = read(arguments.next().expect(usage));
+    let base = read(arguments.next().expect(usage));
+    let whole = arguments.next().is_some_and(|word| word == "whole");
+    let new = SafeTensors::deserialize(&new).expect("NEW is safetensors");
+    let base = SafeTensors::deserialize(&base).expect("BASE is safetensors");
+    let mut tensors: Vec<(Vec<u8>, Vec<u8>, Element)> = Vec::new();
+    // In the order of the file.
+    let mut names: Vec<_> = new.iter().map(|(name, tensor)| (tensor.data().as_ptr(), name, tensor)).collect();
+    names.sort_by_key(|(place, ..)| *place);
+    for (_, name, tensor) in names {
+        let (Some(element), Ok(old)) = (element(tensor.dtype()), base.tensor(name)) else { continue };
+        match tensors.last_mut() {
+            Some((all, olds, kind)) if whole && *kind == element => {
+                all.extend_from_slice(tensor.data());
+                olds.extend_from_slice(old.data());
+            }
+            _ => tensors.push((tensor.data().to_vec(), old.data().to_vec(), element)),
+        }
+    }
+    let pieces: Vec<(&[u8], &[u8], Element)> = tensors
+        .iter()
+        .flat_map(|(new, old, element)| {
+            let pieces = new.chunks(CHUNK_TARGET_BYTES).zip(old.chunks(CHUNK_TARGET_BYTES));
+            pieces.map(|(new, old)| (new, old, *element))
+        })
+        .collect();
+    let runs = Isa::available().map(|isa| (isa, true)).chain([(codec::isa(), false)]);
+    for (isa, context32) in runs {
+        codec::limit_isa(isa);
+        measure(isa, context32, &pieces);
+    }
+}
+
+fn measure(isa: Isa, context32: bool, pieces: &[(&[u8], &[u8], Element)]) {
+    let mut scratch = Scratch::default();
+    let raw: usize = pieces.iter().map(|(piece, ..)| piece.len()).sum();
+    let (mut stored, mut encode_best, mut decode_best) = (0, f64::MAX, f64::MAX);
+    let mut plain = vec![0; CHUNK_TARGET_BYTES];
+    for _ in 0..ROUNDS {
+        let mut out = Vec::with_capacity(CHUNK_TARGET_BYTES + 16);
+        let (mut encode_seconds, mut decode_seconds) = (0.0, 0.0);
+        stored = 0;
+        for &(piece, old, element) in pieces {
+            out.clear();
+            let started = Instant::now();
+            let against = if context32 {
+                codec::encode_context32(piece, element, old, &mut scratch, &mut out);
+                Against::Base
+            } else {
+                codec::encode(piece, element, Some(old), Options::default(), &mut scratch, &mut out)
+            };
+            encode_seconds += started.elapsed().as_secs_f64();
+            stored += out.len();
+            let target = &mut plain[..piece.len()];
+            let base = Some(old).filter(|_| against == Against::Base);
+            let started = Instant::now();
+            codec::decode(&out, base, &mut scratch, target).expect("it decodes");
+            decode_seconds += started.elapsed().as_secs_f64();
+            assert!(target == piece, "decoded bytes differ");
+        }
+        encode_best = encode_best.min(encode_seconds);
+        decode_best = decode_best.min(decode_seconds);
+    }
+    println!(
+        "{} {isa:?}: ratio {:.3}  encode {:.0} MB/s  decode {:.0} MB/s",
+        if context32 { "context32" } else { "chosen   " },
+        raw as f64 / stored as f64,
+        raw as f64 / encode_best / 1e6,
+        raw as f64 / decode_best / 1e6
+    );
+}

@@ -2,10 +2,9 @@
 
 use super::super::dispatch::Isa;
 use super::super::{DecodeError, Decoded, rans, take, take_u8};
-use super::groups::{GROUP_BYTES, load, store};
+use super::groups::{Bytes, GROUP_BYTES, LANES, Words, load, store};
 use super::lanes::Lanes;
-use super::model::Model;
-use super::number::w4;
+use super::model::{self, Model, exponents};
 use super::stacks::Stacks;
 use super::{BlockScratch, Parts, differences, is_coded, kind, sized_groups, take_coded};
 
@@ -46,20 +45,49 @@ fn coded<L: Lanes>(
     let (mut stacks, mut words) = Stacks::take(body)?;
     let symbols = sized_groups(symbols, count);
     contexts.decode(isa, body, symbols)?;
-    let mut symbols = symbols.iter();
+    let (mut symbols, mut padded) = (symbols.iter(), [0; GROUP_BYTES]);
     for group in 0..groups {
-        let predicted = model.prediction.of(&load(base, group));
-        if !is_coded(coded, group) {
-            store(&predicted, out, group);
-            continue;
+        let mut elements = model.prediction.of(&load(base, group));
+        if is_coded(coded, group) {
+            let symbols = symbols.next().ok_or(DecodeError::Malformed("a block has too few groups"))?;
+            let places = Model::places(model.lowest_exponent, &exponents(&elements));
+            let parts = model.parts(symbols, &lanes.look_up(&model.offsets, &places));
+            let next = words.group(&mut padded);
+            let taken = if parts.any_escaped {
+                with_escapes(lanes, &model, symbols, &parts, &mut stacks, next, &mut elements)
+            } else {
+                model.flip(symbols, &mut elements);
+                lanes.add_differences(&parts, &mut stacks, next, &mut elements)
+            };
+            words.advance(taken);
         }
-        let symbols = symbols.next().ok_or(DecodeError::Malformed("a block has too few groups"))?;
-        let exponents = predicted.map(|word| w4::exponent(word).to_le_bytes()[0]);
-        let places = Model::places(model.lowest_exponent, &exponents);
-        let parts = model.parts(symbols, &lanes.look_up(&model.offsets, &places));
-        let (raw, taken) = lanes.pop(&mut stacks, &parts.1, words.group(&mut [0; GROUP_BYTES]));
-        words.advance(taken);
-        store(&model.elements(symbols, &parts, &raw, &predicted), out, group);
+        store(&elements, out, group);
     }
     stacks.check(&words)
+}
+
+/// Turns predictions into elements, some of which are escapes. Returns how many words were taken.
+#[inline(always)]
+fn with_escapes<L: Lanes>(
+    lanes: L,
+    model: &Model,
+    symbols: &Bytes,
+    parts: &model::Parts,
+    stacks: &mut Stacks,
+    words: &[u8; GROUP_BYTES],
+    elements: &mut Words,
+) -> usize {
+    let predicted = *elements;
+    model.flip(symbols, elements);
+    // The raw bits of an escape are its difference from 0.
+    for lane in 0..LANES {
+        let is_escape = model.exact(symbols[lane], 0, 0).is_some();
+        elements[lane] = if is_escape { 0 } else { elements[lane] };
+    }
+    let taken = lanes.add_differences(parts, stacks, words, elements);
+    for lane in 0..LANES {
+        let exact = model.exact(symbols[lane], elements[lane], predicted[lane]);
+        elements[lane] = exact.unwrap_or(elements[lane]);
+    }
+    taken
 }

@@ -1,10 +1,11 @@
 //! Encoding a block, once for all instruction sets.
 
 use super::super::dispatch::Isa;
-use super::super::{plane_block, put_u24, rans, sized};
+use super::super::rans::Contexts;
+use super::super::{plane_block, put_u24, sized};
 use super::groups::{GROUP_BYTES, load};
 use super::lanes::Lanes;
-use super::model::{Differences, Model};
+use super::model::{Coded, Differences, Model};
 use super::stacks::{Stacks, WORD_BYTES, Writer};
 use super::survey::{self, Choice};
 use super::{BlockScratch, Parts, differences, kind, sized_groups};
@@ -60,7 +61,7 @@ fn coded<L: Lanes>(
 ) -> usize {
     let groups = raw.len().div_ceil(GROUP_BYTES);
     let model = &choice.model;
-    let BlockScratch { coded, symbols, widths, values, levels, bytes, .. } = &mut *scratch.block;
+    let BlockScratch { coded, symbols, widths, values, rans, bytes, .. } = &mut *scratch.block;
     sized_groups(symbols, groups);
     sized_groups(widths, groups);
     sized_groups(values, groups);
@@ -75,8 +76,8 @@ fn coded<L: Lanes>(
         }
         let places = Model::places(model.lowest_exponent, &differences.exponents);
         let offsets = lanes.look_up(&model.offsets, &places);
-        let code = model.code(&differences, &offsets, &new, choice.zeros);
-        (symbols[count], widths[count], values[count]) = (code.symbols, code.widths, code.values);
+        let (symbols, widths, values) = (&mut symbols[count], &mut widths[count], &mut values[count]);
+        model.code(&differences, &offsets, &new, choice.zeros, &mut Coded { symbols, widths, values });
         coded[group / 8] |= 1 << (group % 8);
         count += 1;
     }
@@ -84,7 +85,7 @@ fn coded<L: Lanes>(
     out.push(kind::CODED);
     model.put(out);
     plane_block::encode(coded, scratch.planes, out);
-    let contexts = rans::Contexts::choose(symbols, levels);
+    let contexts = Contexts::choose(isa, symbols, rans);
     contexts.put(out);
 
     // Backwards: the decoder takes first what is pushed last.
@@ -99,6 +100,6 @@ fn coded<L: Lanes>(
     put_u24(out, words.len() / WORD_BYTES);
     out.extend_from_slice(words);
     stacks.put(out);
-    contexts.encode(isa, symbols, levels, bytes, out);
+    contexts.encode(isa, symbols, rans, out);
     count
 }

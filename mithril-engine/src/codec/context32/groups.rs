@@ -53,9 +53,12 @@ pub(super) fn store(words: &Words, block: &mut [u8], group: usize) {
 
 #[inline(always)]
 fn store_words(words: &Words, bytes: &mut [u8; GROUP_BYTES]) {
-    for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
-        *bytes = word.to_le_bytes();
+    // One copy in the end, which is faster than what the compiler makes of a store for each word.
+    let mut stored = [[0; size_of::<w4::Word>()]; LANES];
+    for (stored, word) in stored.iter_mut().zip(words) {
+        *stored = word.to_le_bytes();
     }
+    bytes.copy_from_slice(stored.as_flattened());
 }
 
 #[cold]

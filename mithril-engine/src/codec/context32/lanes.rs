@@ -4,6 +4,8 @@
 //! inlined into a function that is compiled for these instructions.
 
 use super::groups::{Bytes, GROUP_BYTES, LANES, Words};
+use super::model::Parts;
+use super::number::w4;
 use super::stacks::{self, Stacks};
 
 /// Operations of an instruction set.
@@ -15,8 +17,14 @@ pub(super) trait Lanes: Copy {
     fn push(self, stacks: &mut Stacks, values: &Words, widths: &Bytes, room: &mut [u8; GROUP_BYTES])
     -> usize;
 
-    /// See [`stacks::pop`].
-    fn pop(self, stacks: &mut Stacks, widths: &Bytes, words: &[u8; GROUP_BYTES]) -> (Words, usize);
+    /// Pops the raw bits of differences, and adds these to `elements`. Returns how many of `words` were taken.
+    fn add_differences(
+        self,
+        parts: &Parts,
+        stacks: &mut Stacks,
+        words: &[u8; GROUP_BYTES],
+        elements: &mut Words,
+    ) -> usize;
 }
 
 /// Plain Rust, for every processor.
@@ -41,7 +49,19 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn pop(self, stacks: &mut Stacks, widths: &Bytes, words: &[u8; GROUP_BYTES]) -> (Words, usize) {
-        stacks::pop(stacks, widths, words)
+    fn add_differences(
+        self,
+        parts: &Parts,
+        stacks: &mut Stacks,
+        words: &[u8; GROUP_BYTES],
+        elements: &mut Words,
+    ) -> usize {
+        let (raw, taken) = stacks::pop(stacks, &parts.widths, words);
+        for lane in 0..LANES {
+            let value = w4::Word::from(parts.leads[lane]) << (parts.widths[lane] & 31) | raw[lane];
+            let down = if parts.signs[lane] == 1 { 0 } else { w4::Word::MAX };
+            elements[lane] = elements[lane].wrapping_add((value ^ down).wrapping_sub(down));
+        }
+        taken
     }
 }

@@ -17,6 +17,8 @@
 //! Beside the loops over lanes, which the compiler vectorises, an instruction set has code of its own for what it cannot:
 //! looking up small tables, and moving words between lanes and memory.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod decay;
 mod decode;
 mod differences;
@@ -31,7 +33,7 @@ mod survey;
 mod tally;
 
 use super::dispatch::Isa;
-use super::{BLOCK_ELEMENTS, DecodeError, Decoded, Scratch, isa, plane_block, sized, take, take_u8};
+use super::{BLOCK_ELEMENTS, DecodeError, Decoded, Scratch, isa, plane_block, rans, sized, take, take_u8};
 use groups::{Bytes, LANES, Words};
 use lanes::Portable;
 
@@ -60,7 +62,7 @@ pub(super) struct BlockScratch {
     symbols: Vec<Bytes>,
     widths: Vec<Bytes>,
     values: Vec<Words>,
-    levels: Vec<u8>,
+    rans: rans::ContextScratch,
     bytes: Vec<u8>,
     survey: survey::SurveyScratch,
 }
@@ -118,7 +120,12 @@ fn encode_with(isa: Isa, raw: &[u8], base: &[u8], scratch: &mut Parts<'_>, out: 
     let whole = raw.len() - raw.len() % WIDTH;
     let blocks = raw[..whole].chunks(BLOCK_BYTES).zip(base[..whole].chunks(BLOCK_BYTES));
     for (raw, base) in blocks {
-        encode::encode_block(Portable, isa, raw, base, scratch, out);
+        match isa.supported() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `supported` says what the processor has.
+            Isa::Avx512 | Isa::Avx2 => unsafe { avx2::encode_block(raw, base, scratch, out) },
+            _ => encode::encode_block(Portable, isa, raw, base, scratch, out),
+        }
     }
     out.extend_from_slice(&raw[whole..]);
 }
@@ -140,7 +147,12 @@ fn decode_with(
     let (elements, tail) = out.split_at_mut(whole);
     let blocks = elements.chunks_mut(BLOCK_BYTES).zip(base[..whole].chunks(BLOCK_BYTES));
     for (out, base) in blocks {
-        decode::decode_block(Portable, isa, &mut body, base, scratch, out)?;
+        match isa.supported() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 | Isa::Avx2 => unsafe { avx2::decode_block(&mut body, base, scratch, out) },
+            _ => decode::decode_block(Portable, isa, &mut body, base, scratch, out),
+        }?;
     }
     tail.copy_from_slice(take(&mut body, tail.len())?);
     if body.is_empty() { Ok(()) } else { Err(DecodeError::Malformed("bytes are left over")) }

@@ -45,6 +45,7 @@ pub(super) struct Model {
 }
 
 /// The differences of a group from its predictions.
+#[repr(align(64))]
 pub(super) struct Differences {
     pub(super) values: Words,
     pub(super) half_octaves: Bytes,
@@ -74,38 +75,92 @@ impl Differences {
         let tags = bytes(&tags);
         Self {
             values,
-            half_octaves: tags.map(|tag| tag & 63),
+            half_octaves: each(|lane| tags[lane] & 63),
             exponents: bytes(&exponents),
-            down: tags.map(|tag| tag >> 7),
-            flipped: tags.map(|tag| tag >> 6 & 1),
+            down: each(|lane| tags[lane] >> 7),
+            flipped: each(|lane| tags[lane] >> 6 & 1),
         }
     }
-}
 
-impl Differences {
     /// Whether all elements are as predicted.
     #[inline(always)]
     pub(super) fn are_none(&self) -> bool {
-        let mut any = 0;
-        for lane in 0..LANES {
-            any |= self.half_octaves[lane] | self.flipped[lane];
-        }
-        any == 0
+        is_zero(&each(|lane| self.half_octaves[lane] | self.flipped[lane]))
     }
+}
+
+/// A byte for each lane. The loop is one that the compiler vectorises.
+#[inline(always)]
+fn each(of: impl Fn(usize) -> u8) -> Bytes {
+    let mut bytes = [0; LANES];
+    for (lane, byte) in bytes.iter_mut().enumerate() {
+        *byte = of(lane);
+    }
+    bytes
+}
+
+/// All ones, or 0.
+#[inline(always)]
+fn mask(yes: bool) -> u8 {
+    u8::from(yes).wrapping_neg()
+}
+
+/// One of two by a mask.
+#[inline(always)]
+fn select(mask: u8, yes: u8, no: u8) -> u8 {
+    yes & mask | no & !mask
+}
+
+/// Whether all bytes are 0.
+#[inline(always)]
+fn is_zero(bytes: &Bytes) -> bool {
+    let mut any = 0;
+    for byte in bytes {
+        any |= byte;
+    }
+    any == 0
+}
+
+/// The exponents.
+#[inline(always)]
+pub(super) fn exponents(words: &Words) -> Bytes {
+    let mut exponents = *words;
+    for exponent in &mut exponents {
+        *exponent = w4::exponent(*exponent);
+    }
+    bytes(&exponents)
 }
 
 /// The lowest bytes.
 #[inline(always)]
 fn bytes(words: &Words) -> Bytes {
-    words.map(|word| word.to_le_bytes()[0])
+    each(|lane| words[lane].to_le_bytes()[0])
+}
+
+/// The raw bits of a difference in the lowest class.
+#[inline(always)]
+fn lowest_width(lowest_class: u8, offset: u8) -> u8 {
+    (lowest_class.saturating_sub(offset) >> 1).min(RAW_BITS)
 }
 
 /// What is coded of a group.
-pub(super) struct Coded {
-    pub(super) symbols: Bytes,
+pub(super) struct Coded<'a> {
+    pub(super) symbols: &'a mut Bytes,
     /// How many bits of the values are raw.
+    pub(super) widths: &'a mut Bytes,
+    pub(super) values: &'a mut Words,
+}
+
+/// What the symbols of a group say of its differences.
+#[repr(align(64))]
+pub(super) struct Parts {
+    /// 1 for those above 0 and for escapes, -1 for others.
+    pub(super) signs: Bytes,
+    /// The leading bits.
+    pub(super) leads: Bytes,
+    /// How many raw bits follow; less than 32.
     pub(super) widths: Bytes,
-    pub(super) values: Words,
+    pub(super) any_escaped: bool,
 }
 
 impl Model {
@@ -133,95 +188,83 @@ impl Model {
     #[inline(always)]
     pub(super) fn places(lowest_exponent: u8, exponents: &Bytes) -> Bytes {
         const LAST: u8 = (EXPONENTS - 1).to_le_bytes()[0];
-        exponents.map(|exponent| exponent.saturating_sub(lowest_exponent).min(LAST))
+        each(|lane| exponents[lane].saturating_sub(lowest_exponent).min(LAST))
     }
 
     /// Classes differences whose bases have these offsets. `new` are the elements; `zeros` says whether those without a
     /// difference have the symbol of their own.
     #[inline(always)]
-    pub(super) fn code(&self, differences: &Differences, offsets: &Bytes, new: &Words, zeros: bool) -> Coded {
-        let (escape, zeros) = (self.escape(), u8::from(zeros));
-        let Differences { half_octaves, down, flipped, .. } = differences;
-        let mut values = differences.values;
-        let (mut symbols, mut widths, mut escaped) = ([0; LANES], [0; LANES], [0; LANES]);
-        for lane in 0..LANES {
-            let (half_octave, offset) = (half_octaves[lane], offsets[lane]);
-            let class = half_octave + offset;
-            let above = class.saturating_sub(self.lowest_class);
-            let twice = above.wrapping_add(above);
-            let symbol = if self.flips { twice.wrapping_add(flipped[lane]).wrapping_mul(2) } else { twice };
-            let symbol = symbol.wrapping_add(down[lane]).wrapping_add(1);
-            let width = if above == 0 { self.lowest_width(offset) } else { raw_bits(half_octave) };
-            let is_zero = half_octave == 0 && flipped[lane] < zeros;
-            let (symbol, width) = if is_zero { (0, 0) } else { (symbol, width) };
-            let is_escape = above >= self.classes || flipped[lane] > u8::from(self.flips);
-            symbols[lane] = if is_escape { escape + flipped[lane] } else { symbol };
-            widths[lane] = if is_escape { RAW_BITS } else { width };
-            escaped[lane] = u8::from(is_escape);
-        }
-        if escaped != [0; LANES] {
-            for lane in 0..LANES {
-                values[lane] = if escaped[lane] != 0 { new[lane] } else { values[lane] };
-            }
-        }
-        Coded { symbols, widths, values }
-    }
-
-    /// The raw bits of a difference in the lowest class.
-    #[inline(always)]
-    fn lowest_width(&self, offset: u8) -> u8 {
-        (self.lowest_class.saturating_sub(offset) >> 1).min(RAW_BITS)
-    }
-
-    /// The leading bits of the differences of symbols, and the widths of the raw bits that follow.
-    #[inline(always)]
-    pub(super) fn parts(&self, symbols: &Bytes, offsets: &Bytes) -> (Bytes, Bytes) {
-        let escape = self.escape();
-        let (mut leads, mut widths) = ([0; LANES], [0; LANES]);
-        for lane in 0..LANES {
-            let symbol = symbols[lane];
-            let above = symbol.saturating_sub(1) >> if self.flips { 2 } else { 1 };
-            let half_octave = (above + self.lowest_class).saturating_sub(offsets[lane]).min(HALF_OCTAVES - 1);
-            let in_lowest = above == 0;
-            let lead = if in_lowest { 0 } else { leading(half_octave) };
-            let width = if in_lowest { self.lowest_width(offsets[lane]) } else { raw_bits(half_octave) };
-            let is_escape = symbol >= escape;
-            leads[lane] = if is_escape { 0 } else { lead };
-            let width = if is_escape { RAW_BITS } else { width };
-            widths[lane] = if symbol == 0 { 0 } else { width };
-        }
-        (leads, widths)
-    }
-
-    /// The elements of symbols with these leading and raw bits.
-    #[inline(always)]
-    pub(super) fn elements(
+    pub(super) fn code(
         &self,
-        symbols: &Bytes,
-        (leads, widths): &(Bytes, Bytes),
-        raw: &Words,
-        predicted: &Words,
-    ) -> Words {
-        let escape = self.escape();
-        let mut elements = [0; LANES];
-        let mut last = 0;
-        for lane in 0..LANES {
-            let symbol = symbols[lane];
-            last = last.max(symbol);
-            let value = u32::from(leads[lane]) << (widths[lane] & 31) | raw[lane];
-            // Odd symbols are up, but for 0, whose value is 0.
-            let down = u32::from(!symbol & 1).wrapping_neg();
-            let flip = if self.flips { u32::from(symbol.saturating_sub(1) >> 1 & 1) << 31 } else { 0 };
-            elements[lane] = (predicted[lane] ^ flip).wrapping_add((value ^ down).wrapping_sub(down));
-        }
-        if last >= escape {
+        differences: &Differences,
+        offsets: &Bytes,
+        new: &Words,
+        zeros: bool,
+        coded: &mut Coded<'_>,
+    ) {
+        let Differences { half_octaves, down, flipped, .. } = differences;
+        let (lowest, classes, escape) = (self.lowest_class, self.classes, self.escape());
+        let (flips, zeros) = (mask(self.flips), mask(zeros));
+        let above = each(|lane| (half_octaves[lane] + offsets[lane]).saturating_sub(lowest));
+        let is_zero_symbol = each(|lane| mask(half_octaves[lane] | flipped[lane] == 0) & zeros);
+        let is_escape = each(|lane| mask(above[lane] >= classes) | mask(flipped[lane] & !flips != 0));
+        *coded.symbols = each(|lane| {
+            let twice = above[lane].wrapping_add(above[lane]);
+            let four_times = (twice | flipped[lane]).wrapping_add(twice | flipped[lane]);
+            let symbol =
+                select(flips, four_times, twice).wrapping_add(down[lane] + 1) & !is_zero_symbol[lane];
+            select(is_escape[lane], escape + flipped[lane], symbol)
+        });
+        *coded.widths = each(|lane| {
+            let lowest_width = lowest_width(lowest, offsets[lane]);
+            let width = select(mask(above[lane] == 0), lowest_width, raw_bits(half_octaves[lane]));
+            select(is_escape[lane], RAW_BITS, width & !is_zero_symbol[lane])
+        });
+        *coded.values = differences.values;
+        if !is_zero(&is_escape) {
             for lane in 0..LANES {
-                let flip = u32::from(symbols[lane].wrapping_sub(escape)) << 31;
-                let exact = (predicted[lane] ^ flip) & w4::TOP | raw[lane];
-                elements[lane] = if symbols[lane] >= escape { exact } else { elements[lane] };
+                let value = &mut coded.values[lane];
+                *value = if is_escape[lane] != 0 { new[lane] } else { *value };
             }
         }
-        elements
+    }
+
+    /// What the symbols of differences say of these.
+    #[inline(always)]
+    pub(super) fn parts(&self, symbols: &Bytes, offsets: &Bytes) -> Parts {
+        let (lowest, escape) = (self.lowest_class, self.escape());
+        let halvings = if self.flips { 2 } else { 1 };
+        let above = each(|lane| symbols[lane].saturating_sub(1) >> halvings);
+        let half_octaves =
+            each(|lane| (above[lane] + lowest).saturating_sub(offsets[lane]).min(HALF_OCTAVES - 1));
+        let escaped = each(|lane| mask(symbols[lane] >= escape));
+        // Nothing of a difference but raw bits: in the lowest class, and of escapes.
+        let plain = each(|lane| mask(above[lane] == 0) | escaped[lane]);
+        let leads = each(|lane| leading(half_octaves[lane]) & !plain[lane]);
+        let widths = each(|lane| {
+            let plain_width = select(escaped[lane], RAW_BITS, lowest_width(lowest, offsets[lane]));
+            select(plain[lane], plain_width, raw_bits(half_octaves[lane])) & mask(symbols[lane] != 0)
+        });
+        // Odd symbols are up; escapes are, too.
+        let signs = each(|lane| ((symbols[lane] | escaped[lane]) << 1 & 2).wrapping_sub(1));
+        Parts { signs, leads, widths, any_escaped: !is_zero(&escaped) }
+    }
+
+    /// Gives predictions the signs of symbols.
+    #[inline(always)]
+    pub(super) fn flip(&self, symbols: &Bytes, predicted: &mut Words) {
+        if self.flips {
+            for lane in 0..LANES {
+                predicted[lane] ^= w4::Word::from(symbols[lane].saturating_sub(1) >> 1 & 1) << 31;
+            }
+        }
+    }
+
+    /// The element of an escape, by its raw bits and what it was predicted to be; `None` for other symbols.
+    #[inline(always)]
+    pub(super) fn exact(&self, symbol: u8, raw: w4::Word, predicted: w4::Word) -> Option<w4::Word> {
+        let flip = w4::Word::from(symbol.checked_sub(self.escape())?) << 31;
+        Some((predicted ^ flip) & w4::TOP | raw)
     }
 
     /// Appends it.

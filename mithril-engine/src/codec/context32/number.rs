@@ -74,13 +74,13 @@ number!(
 /// The leading bits of the differences in a half-octave: less than 4, to be followed by [`raw_bits`].
 #[inline(always)]
 pub(super) fn leading(half_octave: u8) -> u8 {
-    let octave = half_octave >> 1;
-    if octave < 2 { octave } else { 2 | half_octave & 1 }
+    // 0, 1 or 2, and the second bit if there is one.
+    (half_octave >> 1).min(2) | half_octave & u8::from(half_octave > 3)
 }
 
 /// How many bits of a difference its half-octave leaves open.
 #[inline(always)]
-pub(super) fn raw_bits(half_octave: u8) -> u8 {
+pub(super) const fn raw_bits(half_octave: u8) -> u8 {
     (half_octave >> 1).saturating_sub(2)
 }
 

@@ -16,6 +16,7 @@ pub(super) const WORD_BYTES: usize = size_of::<w4::Word>();
 
 /// A stack for each lane.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 pub(super) struct Stacks {
     /// The newest bit is the lowest. The encoder leaves anything above those that count, the decoder 0.
     pub(super) bits: Words,

@@ -12,6 +12,17 @@ const HALVES: usize = HALF_OCTAVES as usize;
 /// Classes that there can be: half-octaves and offsets are below 64 each.
 const CLASSES: usize = 2 * HALVES;
 
+/// Raw bits of the half-octaves.
+const RAW_BITS: [u32; HALVES] = {
+    let mut bits = [0; HALVES];
+    let mut half = 0;
+    while half < HALF_OCTAVES {
+        bits[half as usize] = raw_bits(half) as u32;
+        half += 1;
+    }
+    bits
+};
+
 /// Bits of an element that is no class.
 const ESCAPE_BITS: u64 = 31;
 
@@ -97,19 +108,25 @@ impl Tally {
         let offsets = self.offsets();
         let most = usize::from(Model::most_classes(flips));
 
-        // By class: how many, and their raw bits.
+        // By class: how many, up to it, and their raw bits.
         let mut counts = [[0u32; 2]; CLASSES];
         let mut raw = [0u32; CLASSES];
+        // By exponent that occurs: its offset, and how many up to each half-octave.
+        let mut sums: Vec<(usize, [u32; HALVES])> = Vec::with_capacity(EXPONENTS);
         for (count, &offset) in self.counts.iter().zip(&offsets) {
-            for (down, count) in count.iter().enumerate() {
-                for (half, &count) in (0u8..).zip(count) {
-                    let class = usize::from(half + offset);
-                    if count > 0 && !(apart && half == 0) {
-                        counts[class][down] += count;
-                        raw[class] += count * u32::from(raw_bits(half));
-                    }
-                }
+            if *count.as_flattened() == [0; 2 * HALVES] {
+                continue;
             }
+            let (offset, mut sum, mut all) = (usize::from(offset), [0; HALVES], 0);
+            for half in usize::from(apart)..HALVES {
+                let (up, down) = (count[0][half], count[1][half]);
+                let class = &mut counts[half + offset];
+                (class[0], class[1]) = (class[0] + up, class[1] + down);
+                raw[half + offset] += (up + down) * RAW_BITS[half];
+                all += up + down;
+                sum[half] = all;
+            }
+            sums.push((offset, sum));
         }
         // The greatest few are escapes.
         let (mut end, mut above) = (CLASSES, 0);
@@ -121,45 +138,39 @@ impl Tally {
             above += up + down;
             end -= 1;
         }
-        // What is above the lowest class costs the same whatever is below it.
-        let own_cost = |class: usize| {
-            let (mut cost, mut parts) = (u64::from(raw[class]) << LOG2_FRACTION, 0);
-            for count in counts[class] {
-                parts += information(count);
-                if count > 0 {
-                    // What the slot takes from the others beyond what it needs: log2(e) bits of each.
-                    cost += u64::from((self.elements / 256).saturating_sub(count)) * 94548;
-                }
-            }
-            (cost, parts)
-        };
         let escapes = escapes + above;
         let mut parts_above = information(escapes) + if apart { information(zeros) } else { 0 };
         let mut cost_above = (u64::from(escapes) * ESCAPE_BITS) << LOG2_FRACTION;
+        let all = information(self.elements);
+        // How many are in the lowest class.
+        let mut merged =
+            counts[..end].iter().fold([0, 0], |sum, count| [sum[0] + count[0], sum[1] + count[1]]);
         let mut best = (u64::MAX, end - 1);
         for lowest in (end.saturating_sub(most)..end).rev() {
-            let (mut merged, mut merged_raw) = ([0u32; 2], 0u64);
-            for (count, &offset) in self.counts.iter().zip(&offsets) {
-                let Some(halves) = lowest.checked_sub(usize::from(offset)) else { continue };
-                let first = usize::from(apart);
-                let mut here = 0;
-                for (merged, count) in merged.iter_mut().zip(count) {
-                    let sum: u32 = count[first.min(halves + 1)..(halves + 1).min(HALVES)].iter().sum();
-                    *merged += sum;
-                    here += sum;
+            let mut merged_raw = 0;
+            for (offset, sum) in &sums {
+                let halves = lowest.wrapping_sub(*offset);
+                if halves < CLASSES {
+                    let count = sum[halves.min(HALVES - 1)];
+                    merged_raw += u64::from(count) * (halves as u64 / 2).min(ESCAPE_BITS);
                 }
-                merged_raw += u64::from(here) * (halves as u64 / 2).min(ESCAPE_BITS);
             }
             let parts = parts_above + information(merged[0]) + information(merged[1]);
-            let cost = (information(self.elements) + cost_above + (merged_raw << LOG2_FRACTION))
-                .saturating_sub(parts);
+            let cost = (all + cost_above + (merged_raw << LOG2_FRACTION)).saturating_sub(parts);
             // Fewer classes are better if they cost the same.
             if cost + u64::from(self.elements) * 130 < best.0 {
                 best = (cost, lowest);
             }
-            let (cost, parts) = own_cost(lowest);
-            cost_above += cost;
-            parts_above += parts;
+            // From now on it is a class of its own. It costs the same whatever is below it.
+            cost_above += u64::from(raw[lowest]) << LOG2_FRACTION;
+            for (merged, count) in merged.iter_mut().zip(counts[lowest]) {
+                *merged -= count;
+                parts_above += information(count);
+                if count > 0 {
+                    // What the slot takes from the others beyond what it needs: log2(e) bits of each.
+                    cost_above += u64::from((self.elements / 256).saturating_sub(count)) * 94548;
+                }
+            }
         }
         let (cost, lowest) = best;
         Classes {

@@ -22,7 +22,9 @@ mod plane;
 mod portable;
 mod table;
 
-pub(super) use contexts::{Contexts, SYMBOLS};
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::{COMPRESS, EXPAND, look_up_short};
+pub(super) use contexts::{ContextScratch, Contexts, SYMBOLS};
 pub(super) use plane::{decode as decode_plane, encode as encode_plane};
 pub(super) use table::{Table, Zeros};
 

@@ -55,7 +55,12 @@ pub(super) fn encode_contexts(encoder: &mut contexts::Encoder<'_>, groups: &[Gro
     for (group, &level) in groups.iter().zip(levels).rev() {
         let codes = &codes[usize::from(encoder.contexts.of_level[usize::from(level)])];
         for (state, &symbol) in states.iter_mut().zip(group).rev() {
-            *state = put(*state, codes[usize::from(symbol)], encoder.stream, &mut encoder.start);
+            *state = put(
+                *state,
+                codes[usize::from(symbol) % contexts::SYMBOLS],
+                encoder.stream,
+                &mut encoder.start,
+            );
         }
     }
     encoder.states = part_states(&states);

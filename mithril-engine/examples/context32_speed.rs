@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use mithril_engine::codec::{self, Against, Isa, Options, Scratch};
+use mithril_engine::codec::{self, Against, Input, Isa, Options, Scratch};
 use mithril_engine::settings::CHUNK_TARGET_BYTES;
 use mithril_engine::tensor::Element;
 use safetensors::{Dtype, SafeTensors};
@@ -71,7 +71,12 @@ fn measure(isa: Isa, context32: bool, pieces: &[(&[u8], &[u8], Element)]) {
                 codec::encode_context32(piece, element, old, &mut scratch, &mut out);
                 Against::Base
             } else {
-                codec::encode(piece, element, Some(old), Options::default(), &mut scratch, &mut out)
+                codec::encode(
+                    &Input::new(piece, element).against(Some(old)),
+                    Options::default(),
+                    &mut scratch,
+                    &mut out,
+                )
             };
             encode_best = started.elapsed().as_secs_f64().min(encode_best);
             let target = &mut plain[..piece.len()];

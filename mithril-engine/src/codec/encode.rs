@@ -4,7 +4,7 @@ use super::choice::{self, Choice, Delta};
 use super::dispatch::{Isa, isa};
 use super::float::{self, Grid};
 use super::numeric::Transform;
-use super::{Against, Level, Options, , planes, rounded, scaled, tag};
+use super::{Against, Level, Options, Scratch, context16, context32, delta16, planes, rounded, scaled, tag};
 use crate::quantize::Quantized;
 use crate::tensor::Element;
 

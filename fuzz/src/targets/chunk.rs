@@ -33,7 +33,7 @@ pub(crate) fn targets() -> Vec<Target> {
     vec![
         target("chunk", "codec::decode, all formats", || {
             let all = [Format::Raw, Format::Same, Format::Planes, Format::Delta16, Format::Zstd];
-            let more = [Format::Float, Format::Context16, Format::Scaled, Format::Rounded];
+            let more = [Format::Float, Format::Context16, Format::Context32, Format::Scaled, Format::Rounded];
             all.into_iter().chain(more).flat_map(|format| seeds(format).into_iter().take(40)).collect()
         }),
         target("planes", "codec::decode, byte planes", || seeds(Format::Planes)),
@@ -42,6 +42,7 @@ pub(crate) fn targets() -> Vec<Target> {
         target("zstd", "codec::decode, zstd frames", || seeds(Format::Zstd)),
         target("float", "codec::decode, floats by themselves", || seeds(Format::Float)),
         target("context16", "codec::decode, 16-bit changes in context", || seeds(Format::Context16)),
+        target("context32", "codec::decode, 32-bit differences in context", || seeds(Format::Context32)),
         target("scaled", "codec::decode, quantized floats", || seeds(Format::Scaled)),
         target("rounded", "codec::decode, roundings of wider floats", || seeds(Format::Rounded)),
         Target {
@@ -198,8 +199,10 @@ fn encodings(
         [0.0, 0.01, 0.2, 0.9].map(|share| made::moved(raw, width, share, random)).to_vec();
     for base in &bases {
         let mut out = Vec::new();
-        if wanted == Format::Context16 {
-            if codec::encode_context16(raw, element, base, scratch, &mut out) {
+        if matches!(wanted, Format::Context16 | Format::Context32) {
+            if codec::encode_context16(raw, element, base, scratch, &mut out)
+                || codec::encode_context32(raw, element, base, scratch, &mut out)
+            {
                 add(out, Some(base), raw.len());
             }
             continue;

@@ -192,7 +192,9 @@ fn encode_delta(
 ) {
     let start = out.len();
     let raw = input.raw;
-    let in_context = formats.context && encode_context16(raw, input.element, base, scratch, out);
+    let in_context = formats.context
+        && (encode_context16(raw, input.element, base, scratch, out)
+            || encode_context32(raw, input.element, base, scratch, out));
     let other = |scratch: &mut Scratch, out: &mut Vec<u8>| match delta {
         Delta::Small16 { sparse } => {
             out.push(tag::DELTA16);

@@ -80,20 +80,25 @@ impl Number {
 struct Formats {
     /// Floats by themselves.
     float: bool,
-    /// Changes in context.
-    context: bool,
+    /// Changes of 16-bit elements in context.
+    context16: bool,
+    /// Differences of 32-bit floats in context.
+    context32: bool,
     /// All of them, and the shortest is kept.
     all: bool,
 }
 
 impl Formats {
-    /// The vector coders are faster than Huffman's code where there are vectors for them; elsewhere only `max` waits
-    /// for them.
+    /// The vector coders are faster than Huffman's code where there are vectors for them, but for the sparse changes of 16
+    /// bits, which a bitmap passes over at the speed of memory; elsewhere only `max` waits for them.
     fn of(level: Level) -> Self {
         match level {
-            Level::Fast => Self { float: false, context: false, all: false },
-            Level::Default => Self { float: isa() >= Isa::Avx2, context: isa() >= Isa::Avx512, all: false },
-            Level::Max => Self { float: true, context: true, all: true },
+            Level::Fast => Self { float: false, context16: false, context32: false, all: false },
+            Level::Default => {
+                let (avx2, avx512) = (isa() >= Isa::Avx2, isa() >= Isa::Avx512);
+                Self { float: avx2, context16: avx512, context32: avx2, all: false }
+            }
+            Level::Max => Self { float: true, context16: true, context32: true, all: true },
         }
     }
 }
@@ -192,9 +197,8 @@ fn encode_delta(
 ) {
     let start = out.len();
     let raw = input.raw;
-    let in_context = formats.context
-        && (encode_context16(raw, input.element, base, scratch, out)
-            || encode_context32(raw, input.element, base, scratch, out));
+    let in_context = formats.context16 && encode_context16(raw, input.element, base, scratch, out)
+        || formats.context32 && encode_context32(raw, input.element, base, scratch, out);
     let other = |scratch: &mut Scratch, out: &mut Vec<u8>| match delta {
         Delta::Small16 { sparse } => {
             out.push(tag::DELTA16);

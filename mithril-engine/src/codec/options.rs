@@ -8,8 +8,8 @@ use std::str::FromStr;
 pub enum Level {
     /// The least time: formats that are fast on every processor.
     Fast,
-    /// What the file system uses: vector rANS for floats where the processor has AVX2 or more, changes coded in context
-    /// where it has AVX-512, and the fast formats elsewhere.
+    /// What the file system uses: vector rANS for floats and for differences of 32-bit ones where the processor has AVX2
+    /// or more, 16-bit changes coded in context where it has AVX-512, and the fast formats elsewhere.
     #[default]
     Default,
     /// Every format that may be shorter is tried on every processor, and the shortest kept.

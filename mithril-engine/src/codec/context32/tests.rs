@@ -6,6 +6,8 @@ use super::super::tests::Random;
 use super::groups::GROUP_BYTES;
 use super::*;
 
+mod golden;
+
 /// Encodes with every instruction set, and decodes with every other: all bytes must be the same. Returns the encoding.
 fn roundtrip(raw: &[u8], base: &[u8]) -> Vec<u8> {
     let mut scratch = Scratch::default();

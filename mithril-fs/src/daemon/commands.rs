@@ -100,11 +100,14 @@ impl Daemon {
             let mut waits = false;
             let walked = walk(&self.directory(), path.as_path(), &mut |found| {
                 if found.state == State::Plain {
-                    if asked.contains(&found.stat.st_ino) && packer.is_due(&found.path) {
+                    let reason = packer.why_plain(&found.path, &found.stat);
+                    // Without a reason it is due, or was packed since it was found: the next round tells.
+                    let is_due = reason.is_none() && packer.is_large_enough(&found.stat);
+                    if is_due && asked.contains(&found.stat.st_ino) {
                         waits = true;
                         name_left(&found, &Reason::Waiting, &mut report.left_plain);
                     } else {
-                        self.count_left(packer, &found, &mut report.left_plain);
+                        self.count_left(reason, &found, &mut report.left_plain);
                     }
                 }
                 true
@@ -123,8 +126,8 @@ impl Daemon {
     }
 
     /// Counts a plain file that is not going to be packed as things are.
-    fn count_left(&self, packer: &Packer, found: &Found, left: &mut LeftPlain) {
-        let Some(reason) = packer.why_plain(&found.path, &found.stat) else { return };
+    fn count_left(&self, reason: Option<Reason>, found: &Found, left: &mut LeftPlain) {
+        let Some(reason) = reason else { return };
         if reason == Reason::Untried && !self.scanned.is_open() {
             return;
         }
@@ -176,7 +179,7 @@ impl Backend for Daemon {
         let mut left = LeftPlain::default();
         let totals = list::totals(&self.directory(), &mut |found| {
             if let Some(packer) = packer {
-                self.count_left(packer, &found, &mut left);
+                self.count_left(packer.why_plain(&found.path, &found.stat), &found, &mut left);
             }
         })?;
         let usage = self.overlay.store.usage();

@@ -181,9 +181,9 @@ impl Packer {
         self.verdicts.forget(stat.st_ino);
     }
 
-    /// Whether the file at `path` is going to be tried, or is being packed.
-    pub(crate) fn is_due(&self, path: &Path) -> bool {
-        self.queue.is_due(path)
+    /// Whether a file is worth packing by its size.
+    pub(crate) fn is_large_enough(&self, stat: &Stat) -> bool {
+        size_of(stat) >= PACK_MIN_BYTES
     }
 
     /// Why a plain file is left so; `None` for one that is going to be tried without anything more to happen, or is

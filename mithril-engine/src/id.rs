@@ -1,4 +1,5 @@
-//! The names of things: plaintext digests for chunks and manifests, and the ids of stores and packs.
+//! The names of things: plaintext digests for chunks and manifests, and the ids of stores and packs. And what tells
+//! that bytes are still those that had a name.
 
 use std::fmt;
 
@@ -89,6 +90,31 @@ impl PackId {
     }
 }
 
+/// The XXH3-64 of a chunk's plaintext: tells ten times faster than its BLAKE3 whether bytes that were read are those that
+/// were packed, and does not name them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Checksum(u64);
+
+impl Checksum {
+    /// Bytes that a checksum takes on disk.
+    pub const LEN: usize = 8;
+
+    /// The checksum of these bytes.
+    pub fn of(plaintext: &[u8]) -> Self {
+        Self(twox_hash::XxHash3_64::oneshot(plaintext))
+    }
+
+    /// The checksum with this value.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Its value.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 /// The random 56-bit name of one store: a stub says which store its bytes are in, so that a stub that was
 /// copied into another directory is refused instead of answered with somebody else's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -123,6 +149,12 @@ mod tests {
     fn a_pack_id_survives_its_file_name() {
         let id = PackId::of(b"footer");
         assert_eq!(PackId::from_hex(&id.to_string()), Some(id));
+    }
+
+    /// The value that XXH3-64's own description gives for no bytes at all, so that no other variant of it is used.
+    #[test]
+    fn a_checksum_is_xxh3() {
+        assert_eq!(Checksum::of(b"").bits(), 0x2d06_8005_38d3_94c2);
     }
 
     #[test]

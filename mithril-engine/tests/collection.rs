@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mithril_engine::format::manifest::{Extent, Manifest};
-use mithril_engine::id::{ChunkId, ManifestId};
-use mithril_engine::store::{BrokenOff, Collected, Store};
+use mithril_engine::id::ManifestId;
+use mithril_engine::store::{BrokenOff, Collected, Identity, Store};
 use mithril_engine::tensor::{Container, Element};
 use mithril_engine::{Error, Result};
 
@@ -101,9 +101,9 @@ fn old_and_new_pack_without_an_index_lose_nothing() {
 }
 
 /// A chunk of 8 KiB, encoded as it is.
-fn raw_chunk(fill: u8) -> (ChunkId, Vec<u8>) {
+fn raw_chunk(fill: u8) -> (Identity, Vec<u8>) {
     let plaintext = vec![fill; 8 << 10];
-    (ChunkId::of(&plaintext), [&[0], &plaintext[..]].concat())
+    (Identity::of(&plaintext).unwrap(), [&[0], &plaintext[..]].concat())
 }
 
 #[test]
@@ -116,12 +116,12 @@ fn a_new_pack_that_lists_what_an_old_one_lists_stays() {
         let (mut first, mut second) = (pin.writer().unwrap(), pin.writer().unwrap());
         for (writer, chunks) in [(&mut first, [&x, &y]), (&mut second, [&y, &z])] {
             for (id, encoded) in chunks {
-                writer.put_chunk(*id, 8 << 10, encoded, None).unwrap();
+                writer.put_chunk(id, encoded, None).unwrap();
             }
         }
         first.finish().unwrap();
         second.finish().unwrap();
-        let extent = |id| Extent::Chunk { id, len: 8 << 10, element: Element::Bytes };
+        let extent = |Identity { id, .. }| Extent::Chunk { id, len: 8 << 10, element: Element::Bytes };
         let extents = vec![extent(x.0), extent(y.0)];
         let mut third = pin.writer().unwrap();
         let manifest = Manifest { container: Container::Unknown, tensors: Vec::new(), extents };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mithril_engine::Error;
+use mithril_engine::format::manifest::Extent;
 use mithril_engine::store::Store;
 
 use common::{open, pack_file, pack_files, packs, read_file, weights};
@@ -113,8 +114,8 @@ fn a_pack_that_was_cut_short_is_named_and_read_as_far_as_it_goes() {
 fn what_cannot_be_read_is_stored_anew() {
     let bytes = weights(50_000, 0);
     // A byte of the chunk, which is first in the pack; then one of the manifest, which is before the footer of two
-    // entries and the trailer.
-    for from_the_end in [None, Some(32 + 4 + 2 * 41 + 4)] {
+    // entries, one of them with a checksum, and the trailer.
+    for from_the_end in [None, Some(32 + 4 + 2 * 41 + 8 + 4)] {
         let dir = tempfile::tempdir().unwrap();
         let id = pack_file(&open(dir.path()).unwrap(), &bytes, &[]);
         let old = packs(dir.path()).remove(0);
@@ -138,6 +139,31 @@ fn what_cannot_be_read_is_stored_anew() {
         assert!(store.verify(&mut |_, _| ControlFlow::Continue(())).errors.is_empty());
         assert!(read_file(&store, id).unwrap() == bytes);
     }
+}
+
+#[test]
+fn nothing_is_coded_against_a_base_that_rotted() {
+    let (first, second) = (weights(50_000, 0), weights(50_000, 3));
+    let mut deltas = 0;
+    for at in (32..60_000).step_by(4999) {
+        let dir = tempfile::tempdir().unwrap();
+        let base = pack_file(&open(dir.path()).unwrap(), &first, &[]);
+        let pack = packs(dir.path()).remove(0);
+        let good = fs::read(&pack).unwrap();
+        damage(&pack, at);
+        let store = Arc::new(open(dir.path()).unwrap());
+        let damaged_one_is_read = read_file(&store, base).is_ok();
+        let id = pack_file(&store, &second, &[store.read_manifest(&base).unwrap()]);
+        // As it is, and with the base as it was.
+        assert!(read_file(&store, id).unwrap() == second, "byte {at}");
+        fs::write(&pack, good).unwrap();
+        assert!(read_file(&store, id).unwrap() == second, "byte {at}");
+        assert!(read_file(&store, base).unwrap() == first, "byte {at}");
+        assert!(!damaged_one_is_read, "byte {at}");
+        let Extent::Chunk { id, .. } = store.read_manifest(&id).unwrap().extents[0] else { panic!("a hole") };
+        deltas += usize::from(store.chunk(&id).unwrap().depth > 0);
+    }
+    assert_eq!(deltas, 0);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use mithril_engine::format::manifest::{Extent, Manifest};
 use mithril_engine::id::{ChunkId, ManifestId};
 use mithril_engine::range::ByteRange;
 use mithril_engine::source::Source;
-use mithril_engine::store::ReadScratch;
+use mithril_engine::store::{Proof, ReadScratch};
 use mithril_engine::tensor::{Container, Element};
 use proptest::prelude::*;
 
@@ -322,10 +322,17 @@ fn a_damaged_index_is_rebuilt_at_every_byte() {
     }
 }
 
-/// A store that an earlier build wrote: whoever changes a layout raises its version instead.
+/// Stores that earlier builds wrote, before chunks had checksums and after: whoever changes a layout raises its version
+/// instead.
 #[test]
-fn the_golden_store_is_read() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store");
+fn the_golden_stores_are_read() {
+    for name in ["store", "store-checksums"] {
+        read_golden_store(name);
+    }
+}
+
+fn read_golden_store(name: &str) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("packs")).unwrap();
     fs::copy(golden.join("index"), dir.path().join("index")).unwrap();
@@ -342,6 +349,8 @@ fn the_golden_store_is_read() {
         lengths.push(bytes.len());
     }
     assert_eq!(lengths, [80_000, 80_000]);
+    let verified = store.verify(&mut |_, _| ControlFlow::Continue(()));
+    assert_eq!((verified.chunks, verified.errors.as_slice()), (2, &[][..]), "{name}");
 }
 
 fn manifests() -> impl Strategy<Value = Manifest> {
@@ -383,5 +392,5 @@ fn a_chunk_is_read_with_its_own_length_only() {
         panic!("a hole")
     };
     let mut out = vec![0; len as usize + 1];
-    assert!(store.read_chunk(&id, &mut ReadScratch::default(), &mut out).is_err());
+    assert!(store.read_chunk(&id, Proof::Name, &mut ReadScratch::default(), &mut out).is_err());
 }

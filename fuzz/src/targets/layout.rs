@@ -5,7 +5,7 @@ use std::time::Duration;
 use mithril_engine::format::index::{self, Record};
 use mithril_engine::format::manifest::{Extent, Manifest};
 use mithril_engine::format::pack::{self, BlobKind, Entry};
-use mithril_engine::id::{ChunkId, PackId, StoreId};
+use mithril_engine::id::{Checksum, ChunkId, PackId, StoreId};
 use mithril_engine::range::ByteRange;
 use mithril_engine::settings::{CHUNK_MAX_BYTES, MAX_DELTA_DEPTH};
 use mithril_engine::tensor::{Container, Element, Tensor};
@@ -105,7 +105,9 @@ fn entries(count: usize, random: &mut Random) -> Vec<Entry> {
             2 => (BlobKind::ZstdManifest, stored_len),
             _ => (BlobKind::Chunk, stored_len),
         };
-        Entry { kind, id: *ChunkId::of(&random.bytes(4)).as_bytes(), stored_len, raw_len }
+        let is_chunk = matches!(kind, BlobKind::Chunk | BlobKind::Delta { .. });
+        let checksum = (is_chunk && random.below(4) > 0).then(|| Checksum::of(&random.bytes(4)));
+        Entry { kind, id: *ChunkId::of(&random.bytes(4)).as_bytes(), stored_len, raw_len, checksum }
     };
     (0..count).map(|_| entry(random)).collect()
 }

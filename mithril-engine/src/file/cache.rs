@@ -8,7 +8,7 @@ use lru::LruCache;
 
 use crate::error::Result;
 use crate::id::ChunkId;
-use crate::store::{ReadScratch, Store};
+use crate::store::{Proof, ReadScratch, Store};
 
 /// A place for one chunk: empty while it is being decoded.
 type Slot = Arc<OnceLock<Option<Vec<u8>>>>;
@@ -103,7 +103,7 @@ impl ChunkCache {
         bytes.resize(len, 0);
         let idle = self.scratches.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = idle.unwrap_or_default();
-        let result = self.store.read_chunk(id, &mut scratch, &mut bytes);
+        let result = self.store.read_chunk(id, Proof::Checksum, &mut scratch, &mut bytes);
         self.scratches.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
         result.map(|()| bytes)
     }

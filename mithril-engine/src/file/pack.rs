@@ -19,7 +19,7 @@ use crate::id::{ChunkId, ManifestId};
 use crate::range::ByteRange;
 use crate::settings::MAX_DELTA_DEPTH;
 use crate::source::{self, Source};
-use crate::store::{PackWriter, ReadScratch, Store};
+use crate::store::{Identity, PackWriter, Proof, ReadScratch, Store};
 use crate::tensor::{self, Layout};
 
 /// Pieces that are encoded before their results are appended: enough to keep every core busy at the seams, at
@@ -83,8 +83,7 @@ struct Worker {
 /// A piece after encoding.
 struct Encoded {
     piece: usize,
-    id: ChunkId,
-    len: u32,
+    chunk: Identity,
     body: Body,
 }
 
@@ -207,14 +206,14 @@ impl Appended<'_, '_> {
     fn append(&mut self, window: Vec<Result<Vec<Encoded>>>) -> Result<Vec<usize>> {
         let mut indices = Vec::new();
         for unit in window {
-            for Encoded { piece, id, len, body } in unit? {
+            for Encoded { piece, chunk, body } in unit? {
                 self.stored_bytes += match body {
                     Body::Known => 0,
-                    Body::New { bytes, base } => self.writer.put_chunk(id, len, &bytes, base)?,
-                    Body::Replacement { bytes } => self.writer.replace_chunk(id, len, &bytes)?,
+                    Body::New { bytes, base } => self.writer.put_chunk(&chunk, &bytes, base)?,
+                    Body::Replacement { bytes } => self.writer.replace_chunk(&chunk, &bytes)?,
                 };
-                self.logical_bytes += u64::from(len);
-                self.chunks[piece] = Some((id, len));
+                self.logical_bytes += u64::from(chunk.len);
+                self.chunks[piece] = Some((chunk.id, chunk.len));
                 indices.push(piece);
             }
         }
@@ -305,7 +304,7 @@ impl Job<'_> {
     /// Encodes a piece, and what is its rounding.
     fn encode_unit(&self, unit: &Unit, bases: Option<&Bases>, worker: &mut Worker) -> Result<Vec<Encoded>> {
         let master = self.encode(unit.piece, bases, worker)?;
-        let master_id = master.id;
+        let master_id = master.chunk.id;
         // What the store has may be as deep as any.
         let is_base = !matches!(master.body, Body::Known)
             || self.packing.store.chunk(&master_id).is_some_and(|stat| stat.depth < MAX_DELTA_DEPTH);
@@ -328,20 +327,19 @@ impl Job<'_> {
     fn encode_rounding(&self, piece: usize, master: ChunkId, worker: &mut Worker) -> Result<Option<Encoded>> {
         let Worker { raw, rounding, check, codec: scratch, .. } = worker;
         let Piece { range, element, .. } = self.pieces[piece];
-        let len = u32::try_from(range.len).map_err(|_| Error::corrupt("piece", "too long"))?;
-        let rounding = codec::sized(rounding, len as usize);
+        let rounding = codec::sized(rounding, to_usize(range.len)?);
         self.source.read_exact_at(rounding, range.offset).map_err(|e| Error::io("read", "source", e))?;
-        let id = ChunkId::of(rounding);
+        let chunk = Identity::of(rounding)?;
         let raw = &raw[..2 * rounding.len()];
         let mut bytes = Vec::new();
-        if self.packing.store.chunk(&id).is_some()
+        if self.packing.store.chunk(&chunk.id).is_some()
             || !codec::encode_rounded(rounding, element, raw, scratch, &mut bytes)
         {
             return Ok(None);
         }
-        let check = codec::sized(check, len as usize);
-        prove(&id, &bytes, Some(raw), rounding, scratch, check)?;
-        Ok(Some(Encoded { piece, id, len, body: Body::New { bytes, base: Some(master) } }))
+        let check = codec::sized(check, rounding.len());
+        prove(&chunk.id, &bytes, Some(raw), rounding, scratch, check)?;
+        Ok(Some(Encoded { piece, chunk, body: Body::New { bytes, base: Some(master) } }))
     }
 
     /// Encodes one piece and proves that it can be read back.
@@ -351,22 +349,19 @@ impl Job<'_> {
         }
         let piece = &self.pieces[index];
         let Worker { raw, base, check, codec: scratch, reader, .. } = worker;
-        let len = u32::try_from(piece.range.len).map_err(|_| Error::corrupt("piece", "too long"))?;
-        let raw = codec::sized(raw, len as usize);
-        let check = codec::sized(check, len as usize);
+        let raw = codec::sized(raw, to_usize(piece.range.len)?);
+        let check = codec::sized(check, raw.len());
         self.source.read_exact_at(raw, piece.range.offset).map_err(|e| Error::io("read", "source", e))?;
-        let id = ChunkId::of(raw);
+        let chunk = Identity::of(raw)?;
+        let id = chunk.id;
         let store = self.packing.store;
         let is_known = store.chunk(&id).is_some();
         if is_known {
             // The bytes are about to be dropped in favour of a chunk that was written long ago: read it.
-            match store.read_chunk(&id, reader, check) {
-                Ok(()) if check == raw => return Ok(Encoded { piece: index, id, len, body: Body::Known }),
+            match store.read_chunk(&id, Proof::Comparison, reader, check) {
+                Ok(()) if check == raw => return Ok(Encoded { piece: index, chunk, body: Body::Known }),
                 Ok(()) => {
-                    return Err(Error::corrupt(
-                        format!("chunk {id}"),
-                        "its plaintext differs from a file with the same digest",
-                    ));
+                    tracing::warn!(chunk = %id, "a stored chunk has other bytes than its name; storing it anew")
                 }
                 Err(error) => tracing::warn!(%error, "a stored chunk cannot be read; storing it anew"),
             }
@@ -377,7 +372,7 @@ impl Job<'_> {
             .filter(|(id, _)| store.chunk(id).is_some_and(|stat| stat.depth < self.depth_limit))
             .and_then(|(id, len)| {
                 let base = codec::sized(base, len as usize);
-                match store.read_chunk(&id, reader, base) {
+                match store.read_chunk(&id, Proof::Checksum, reader, base) {
                     Ok(()) => Some((id, &*base)),
                     Err(error) => {
                         tracing::warn!(%error, "a base cannot be read; coding without it");
@@ -407,8 +402,12 @@ impl Job<'_> {
         } else {
             Body::New { bytes, base: found.map(|(id, _)| id) }
         };
-        Ok(Encoded { piece: index, id, len, body })
+        Ok(Encoded { piece: index, chunk, body })
     }
+}
+
+fn to_usize(len: u64) -> Result<usize> {
+    usize::try_from(len).map_err(|_| Error::corrupt("piece", "longer than the address space"))
 }
 
 /// Decodes what was just encoded, and compares.

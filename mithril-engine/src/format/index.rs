@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_record_of_a_blob_with_an_impossible_length_ends_the_log() {
-        let entry = Entry { kind: BlobKind::Chunk, id: [1; 32], stored_len: 10, raw_len: 10 };
+        let entry = Entry { kind: BlobKind::Chunk, id: [1; 32], stored_len: 10, raw_len: 10, checksum: None };
         let mut log = encode_header(StoreId::from_low_bits(1)).to_vec();
         put_added(&mut log, PackId::from_bytes([2; 16]), &[entry]);
         let good = log.len();

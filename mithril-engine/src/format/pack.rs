@@ -7,12 +7,12 @@
 //! trailer  32  footer length u32, version u32, pack id 16, magic "MITHRILE"
 //! ```
 //!
-//! The pack id is the beginning of the footer's BLAKE3, so it is also the footer's checksum. Blobs need none: a
-//! plaintext is checked against its name.
+//! The pack id is the beginning of the footer's BLAKE3, so it is also the footer's checksum. An entry has a checksum of its
+//! chunk's plaintext, which is faster to compute than its name.
 
 use super::bytes::Reader;
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, PackId, StoreId};
+use crate::id::{Checksum, ChunkId, PackId, StoreId};
 use crate::settings::{CHUNK_MAX_BYTES, MAX_DELTA_DEPTH, PACK_MAX_BLOBS};
 
 /// Version of the layout.
@@ -29,8 +29,12 @@ pub(crate) const FOOTER_MAX_BYTES: usize = 256 << 20;
 pub(crate) const MANIFEST_MAX_BYTES: usize = 1 << 30;
 /// Bytes that an entry takes at least.
 const ENTRY_LEAST_BYTES: usize = 41;
-/// Bytes that the entry of a delta takes: the most that any does.
-const ENTRY_MOST_BYTES: usize = ENTRY_LEAST_BYTES + 33;
+/// Bytes that it takes more for a delta.
+const DELTA_BYTES: usize = 33;
+/// Bytes that the entry of a delta with a checksum takes: the most that any does.
+const ENTRY_MOST_BYTES: usize = ENTRY_LEAST_BYTES + DELTA_BYTES + Checksum::LEN;
+/// What the kind of an entry has more if there is a checksum.
+const CHECKSUMMED: u8 = 4;
 /// What the encoding of a chunk may add to its plaintext.
 const CHUNK_OVERHEAD_BYTES: u32 = 16;
 
@@ -66,6 +70,8 @@ pub struct Entry {
     pub stored_len: u32,
     /// Bytes of plaintext.
     pub raw_len: u32,
+    /// Of a chunk's plaintext. Manifests have none, and chunks that were packed before there were any.
+    pub checksum: Option<Checksum>,
 }
 
 impl Entry {
@@ -83,10 +89,18 @@ impl Entry {
     }
 
     fn footer_len(&self) -> usize {
-        match self.kind {
-            BlobKind::Delta { .. } => ENTRY_MOST_BYTES,
-            _ => ENTRY_LEAST_BYTES,
-        }
+        let delta = if matches!(self.kind, BlobKind::Delta { .. }) { DELTA_BYTES } else { 0 };
+        let checksum = if self.checksum_of_chunk().is_some() { Checksum::LEN } else { 0 };
+        ENTRY_LEAST_BYTES + delta + checksum
+    }
+
+    fn checksum_of_chunk(&self) -> Option<Checksum> {
+        self.checksum.filter(|_| self.is_chunk())
+    }
+
+    /// Whether it is a chunk.
+    pub fn is_chunk(&self) -> bool {
+        matches!(self.kind, BlobKind::Chunk | BlobKind::Delta { .. })
     }
 }
 
@@ -138,18 +152,23 @@ pub fn encode_footer(entries: &[Entry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.iter().map(Entry::footer_len).sum::<usize>());
     out.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
     for entry in entries {
-        out.push(match entry.kind {
+        let kind = match entry.kind {
             BlobKind::Chunk => 0,
             BlobKind::Delta { .. } => 1,
             BlobKind::Manifest => 2,
             BlobKind::ZstdManifest => 3,
-        });
+        };
+        let checksum = entry.checksum_of_chunk();
+        out.push(if checksum.is_some() { kind | CHECKSUMMED } else { kind });
         out.extend_from_slice(&entry.id);
         out.extend_from_slice(&entry.stored_len.to_le_bytes());
         out.extend_from_slice(&entry.raw_len.to_le_bytes());
         if let BlobKind::Delta { base, depth } = entry.kind {
             out.push(depth);
             out.extend_from_slice(base.as_bytes());
+        }
+        if let Some(checksum) = checksum {
+            out.extend_from_slice(&checksum.bits().to_le_bytes());
         }
     }
     out
@@ -167,11 +186,15 @@ pub fn decode_footer(bytes: &[u8]) -> Result<Vec<Entry>> {
     }
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
-        let kind = reader.u8()?;
+        let code = reader.u8()?;
         let id = reader.array()?;
         let stored_len = reader.u32()?;
         let raw_len = reader.u32()?;
-        let kind = match kind {
+        let (code, has_checksum) = match code {
+            4 | 5 => (code - CHECKSUMMED, true),
+            _ => (code, false),
+        };
+        let kind = match code {
             0 => BlobKind::Chunk,
             1 => {
                 let depth = reader.u8()?;
@@ -184,7 +207,8 @@ pub fn decode_footer(bytes: &[u8]) -> Result<Vec<Entry>> {
             3 => BlobKind::ZstdManifest,
             _ => return Err(reader.corrupt("unknown kind of blob")),
         };
-        let entry = Entry { kind, id, stored_len, raw_len };
+        let checksum = if has_checksum { Some(Checksum::from_bits(reader.u64()?)) } else { None };
+        let entry = Entry { kind, id, stored_len, raw_len, checksum };
         if !entry.has_possible_lengths() {
             return Err(reader.corrupt("a blob has an impossible length"));
         }
@@ -225,7 +249,7 @@ mod tests {
     use super::*;
 
     fn entry(kind: BlobKind, raw_len: u32, stored_len: u32) -> Entry {
-        Entry { kind, id: [7; 32], stored_len, raw_len }
+        Entry { kind, id: [7; 32], stored_len, raw_len, checksum: None }
     }
 
     #[test]
@@ -237,9 +261,18 @@ mod tests {
             entry(BlobKind::Manifest, 84, 84),
             entry(BlobKind::ZstdManifest, 84, 40),
         ];
+        let checksum = Some(Checksum::from_bits(0x1234_5678_9abc_def0));
+        let entries = [
+            Entry { checksum, ..entries[0] },
+            Entry { checksum, ..entries[1] },
+            entries[0],
+            entries[1],
+            entries[2],
+            entries[3],
+        ];
         let footer = encode_footer(&entries);
         assert_eq!(decode_footer(&footer).unwrap(), entries);
-        let blobs = 116 + 1 + 84 + 40;
+        let blobs = 2 * (116 + 1) + 84 + 40;
         assert_eq!(pack_len(&entries), (HEADER_BYTES + blobs + footer.len() + TRAILER_BYTES) as u64);
     }
 

@@ -22,12 +22,13 @@ use lru::LruCache;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
-use crate::id::{ChunkId, ManifestId, PackId, StoreId};
+use crate::id::{Checksum, ChunkId, ManifestId, PackId, StoreId};
+use crate::settings::CHUNK_MAX_BYTES;
 use catalog::Catalog;
 use directory::Directory;
 
 pub use collect::{BrokenOff, Collected};
-pub use reader::ReadScratch;
+pub use reader::{Proof, ReadScratch};
 pub use verify::Verified;
 pub use writer::PackWriter;
 
@@ -43,6 +44,29 @@ pub struct Store {
     open_packs: Mutex<LruCache<PackId, Arc<std::fs::File>>>,
     /// Shared by everybody who relies on what no file refers to yet; exclusive for the collector.
     pins: RwLock<()>,
+}
+
+/// What a pack says of the plaintext of a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Its name.
+    pub id: ChunkId,
+    /// Its bytes.
+    pub len: u32,
+    /// What tells that they are still the same.
+    pub checksum: Checksum,
+}
+
+impl Identity {
+    /// The identity of these bytes.
+    ///
+    /// # Errors
+    /// `Corrupt` if they are too long for a chunk.
+    pub fn of(plaintext: &[u8]) -> Result<Self> {
+        let len = u32::try_from(plaintext.len()).ok().filter(|&len| len as usize <= CHUNK_MAX_BYTES);
+        let len = len.ok_or_else(|| Error::corrupt("piece", "too long for a chunk"))?;
+        Ok(Self { id: ChunkId::of(plaintext), len, checksum: Checksum::of(plaintext) })
+    }
 }
 
 /// What the index knows of a chunk.
@@ -125,13 +149,19 @@ impl Store {
         reader::read_manifest(self, id)
     }
 
-    /// Decodes a chunk into `out`, which has exactly its length, with the bases under it, and checks it against
-    /// its name.
+    /// Decodes a chunk into `out`, which has exactly its length, with the bases under it, and proves in that way that
+    /// these are its bytes.
     ///
     /// # Errors
     /// `NotFound`, `Corrupt`, `Io`; `out` then holds garbage.
-    pub fn read_chunk(&self, id: &ChunkId, scratch: &mut ReadScratch, out: &mut [u8]) -> Result<()> {
-        reader::read_chunk(self, id, scratch, out)
+    pub fn read_chunk(
+        &self,
+        id: &ChunkId,
+        proof: Proof,
+        scratch: &mut ReadScratch,
+        out: &mut [u8],
+    ) -> Result<()> {
+        reader::read_chunk(self, id, proof, scratch, out)
     }
 
     /// Tells the system that these chunks will be read soon, with the bases under them. Chunks that are not there are

@@ -7,7 +7,7 @@ use super::{Store, not_found};
 use crate::codec::{self, Scratch};
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
-use crate::id::{ChunkId, ManifestId, PackId};
+use crate::id::{Checksum, ChunkId, ManifestId, PackId};
 use crate::settings::MAX_DELTA_DEPTH;
 
 /// Buffers of a reader, kept between calls; one a thread.
@@ -17,6 +17,18 @@ pub struct ReadScratch {
     encoded: Vec<u8>,
     /// The plaintext of a base, and of the base under it, in turn.
     bases: [Vec<u8>; 2],
+}
+
+/// What proves that the bytes of a chunk are the ones that were packed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// Their digest: they are what the manifest names, whatever was done to the packs.
+    Name,
+    /// The checksum that their pack has of them: neither they, nor what they are decoded from, rotted. Where it has none,
+    /// their digest.
+    Checksum,
+    /// The caller compares them with bytes that are known to have the name.
+    Comparison,
 }
 
 /// Times that a blob is looked up again because the collector moved it.
@@ -32,12 +44,13 @@ struct Link {
 pub(super) fn read_chunk(
     store: &Store,
     id: &ChunkId,
+    proof: Proof,
     scratch: &mut ReadScratch,
     out: &mut [u8],
 ) -> Result<()> {
     let mut tries = 0;
     loop {
-        match read_chain(store, id, scratch, out) {
+        match read_chain(store, id, proof, scratch, out) {
             Err(Error::NotFound { .. }) if tries < MOVES && store.chunk(id).is_some() => tries += 1,
             other => return other,
         }
@@ -56,8 +69,14 @@ pub(super) fn will_need(store: &Store, ids: impl IntoIterator<Item = ChunkId>) {
     }
 }
 
-/// Decodes from the lowest base up. Bases are not checked against their names: the last digest covers them all.
-fn read_chain(store: &Store, id: &ChunkId, scratch: &mut ReadScratch, out: &mut [u8]) -> Result<()> {
+/// Decodes from the lowest base up. Nothing proves the bases: what proves the last of the chain covers them all.
+fn read_chain(
+    store: &Store,
+    id: &ChunkId,
+    proof: Proof,
+    scratch: &mut ReadScratch,
+    out: &mut [u8],
+) -> Result<()> {
     let chain = chain_of(store, id)?;
     let ReadScratch { codec, encoded, bases: [below, current] } = scratch;
     let mut below_len = 0;
@@ -84,14 +103,19 @@ fn read_chain(store: &Store, id: &ChunkId, scratch: &mut ReadScratch, out: &mut 
             below_len = raw_len;
         }
     }
-    if ChunkId::of(out) != *id {
-        let pack = chain.first().map(|link| link.pack.to_string()).unwrap_or_default();
-        return Err(Error::corrupt(
-            format!("chunk {id} in pack {pack}"),
-            "its plaintext does not match its name",
-        ));
+    let Some(Link { location, pack, .. }) = chain.first() else {
+        return Err(not_found(format!("chunk {id}")));
+    };
+    let (proven, what) = match (proof, location.checksum) {
+        (Proof::Comparison, _) => return Ok(()),
+        (Proof::Checksum, Some(checksum)) => (Checksum::of(out) == checksum, "checksum"),
+        _ => (ChunkId::of(out) == *id, "name"),
+    };
+    if proven {
+        return Ok(());
     }
-    Ok(())
+    let reason = format!("its plaintext does not match its {what}");
+    Err(Error::corrupt(format!("chunk {id} in pack {pack}"), reason))
 }
 
 /// The chunk and the bases under it, the lowest last.

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::catalog::NewPack;
 use super::directory::Unfinished;
 use super::sync::Syncs;
-use super::{Store, not_found};
+use super::{Identity, Store, not_found};
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::pack::{self, BlobKind, Entry};
-use crate::id::{ChunkId, ManifestId, PackId};
+use crate::id::{Checksum, ChunkId, ManifestId, PackId};
 use crate::settings::{MAX_DELTA_DEPTH, PACK_MAX_BLOBS, PACK_TARGET_BYTES};
 
 /// Bytes that are gathered for one write.
@@ -87,13 +87,8 @@ impl<'a> PackWriter<'a> {
     ///
     /// # Errors
     /// `NotFound` for a base that is not there, `Corrupt` for a chain that would be too long; `Io`.
-    pub fn put_chunk(
-        &mut self,
-        id: ChunkId,
-        raw_len: u32,
-        encoded: &[u8],
-        base: Option<ChunkId>,
-    ) -> Result<u64> {
+    pub fn put_chunk(&mut self, chunk: &Identity, encoded: &[u8], base: Option<ChunkId>) -> Result<u64> {
+        let id = chunk.id;
         if self.contains(&id) {
             return Ok(0);
         }
@@ -115,7 +110,7 @@ impl<'a> PackWriter<'a> {
                 (BlobKind::Delta { base, depth: below + 1 }, below + 1)
             }
         };
-        self.put(kind, *id.as_bytes(), raw_len, encoded)?;
+        self.put_entry(kind, chunk, encoded)?;
         self.chunks.insert(id, depth);
         Ok(encoded.len() as u64)
     }
@@ -126,12 +121,12 @@ impl<'a> PackWriter<'a> {
     ///
     /// # Errors
     /// `Io`.
-    pub fn replace_chunk(&mut self, id: ChunkId, raw_len: u32, encoded: &[u8]) -> Result<u64> {
-        if self.chunks.contains_key(&id) {
+    pub fn replace_chunk(&mut self, chunk: &Identity, encoded: &[u8]) -> Result<u64> {
+        if self.chunks.contains_key(&chunk.id) {
             return Ok(0);
         }
-        self.put(BlobKind::Chunk, *id.as_bytes(), raw_len, encoded)?;
-        self.chunks.insert(id, 0);
+        self.put_entry(BlobKind::Chunk, chunk, encoded)?;
+        self.chunks.insert(chunk.id, 0);
         Ok(encoded.len() as u64)
     }
 
@@ -164,19 +159,30 @@ impl<'a> PackWriter<'a> {
         }
         let kind = if packed.is_some() { BlobKind::ZstdManifest } else { BlobKind::Manifest };
         let bytes = packed.unwrap_or(raw);
-        self.put(kind, *id.as_bytes(), raw_len, &bytes)?;
+        self.put(kind, *id.as_bytes(), raw_len, None, &bytes)?;
         Ok((id, bytes.len() as u64))
     }
 
     /// Appends a blob of another pack as it is, for the collector.
     pub(super) fn put_copy(&mut self, entry: &Entry, bytes: &[u8]) -> Result<()> {
-        self.put(entry.kind, entry.id, entry.raw_len, bytes)
+        self.put(entry.kind, entry.id, entry.raw_len, entry.checksum, bytes)
     }
 
-    fn put(&mut self, kind: BlobKind, id: [u8; 32], raw_len: u32, bytes: &[u8]) -> Result<()> {
+    fn put_entry(&mut self, kind: BlobKind, chunk: &Identity, encoded: &[u8]) -> Result<()> {
+        self.put(kind, *chunk.id.as_bytes(), chunk.len, Some(chunk.checksum), encoded)
+    }
+
+    fn put(
+        &mut self,
+        kind: BlobKind,
+        id: [u8; 32],
+        raw_len: u32,
+        checksum: Option<Checksum>,
+        bytes: &[u8],
+    ) -> Result<()> {
         let stored_len =
             u32::try_from(bytes.len()).map_err(|_| Error::corrupt("blob", "too long for a pack"))?;
-        let entry = Entry { kind, id, stored_len, raw_len };
+        let entry = Entry { kind, id, stored_len, raw_len, checksum };
         if !entry.has_possible_lengths() {
             return Err(Error::corrupt("blob", "no reader would take its length"));
         }
@@ -274,12 +280,12 @@ mod tests {
 
     use super::*;
     use crate::settings::PACK_SYNCS;
-    use crate::store::ReadScratch;
+    use crate::store::{Proof, ReadScratch};
 
     /// A chunk of 1 KiB, encoded as it is.
-    fn chunk(number: u8) -> (ChunkId, Vec<u8>, Vec<u8>) {
+    fn chunk(number: u8) -> (Identity, Vec<u8>, Vec<u8>) {
         let plaintext = vec![number; 1024];
-        (ChunkId::of(&plaintext), [&[0], &plaintext[..]].concat(), plaintext)
+        (Identity::of(&plaintext).unwrap(), [&[0], &plaintext[..]].concat(), plaintext)
     }
 
     /// Descriptors of this process on files below `dir`, except on `dir` and on its directories.
@@ -305,7 +311,7 @@ mod tests {
         writer.limits.bytes = 1000;
         for number in 0..60 {
             let (id, encoded, _) = chunk(number);
-            writer.put_chunk(id, 1024, &encoded, None).unwrap();
+            writer.put_chunk(&id, &encoded, None).unwrap();
             assert!(open_packs(&path) <= PACK_SYNCS + 1, "{} descriptors", open_packs(&path));
         }
         assert_eq!(std::fs::read_dir(path.join("packs")).unwrap().count(), 60);
@@ -318,7 +324,7 @@ mod tests {
         for number in 0..60 {
             let (id, _, plaintext) = chunk(number);
             let mut read = vec![0; 1024];
-            store.read_chunk(&id, &mut ReadScratch::default(), &mut read).unwrap();
+            store.read_chunk(&id.id, Proof::Name, &mut ReadScratch::default(), &mut read).unwrap();
             assert_eq!(read, plaintext);
         }
     }
@@ -333,7 +339,7 @@ mod tests {
         writer.limits.bytes = 3000;
         for number in 0..20 {
             let (id, encoded, _) = chunk(number);
-            writer.put_chunk(id, 1024, &encoded, None).unwrap();
+            writer.put_chunk(&id, &encoded, None).unwrap();
         }
         drop(writer);
         assert_eq!(std::fs::read_dir(path.join("packs")).unwrap().count(), 0);
@@ -347,8 +353,8 @@ mod tests {
         let pin = store.pin();
         let mut writer = pin.writer().unwrap();
         for number in 0..=PACK_MAX_BLOBS as u64 {
-            let id = ChunkId::of(&number.to_le_bytes());
-            writer.put_chunk(id, 1, &[0, 0], None).unwrap();
+            let id = Identity { len: 1, ..Identity::of(&number.to_le_bytes()).unwrap() };
+            writer.put_chunk(&id, &[0, 0], None).unwrap();
         }
         writer.finish().unwrap();
         assert_eq!(store.usage().packs, 2);
@@ -360,8 +366,9 @@ mod tests {
         let store = open(dir.path());
         let pin = store.pin();
         let mut writer = pin.writer().unwrap();
-        assert!(writer.put_chunk(ChunkId::of(b"long"), 10, &[0; 27], None).is_err());
-        assert!(writer.put_chunk(ChunkId::of(b"empty"), 10, &[], None).is_err());
+        let chunk = Identity::of(b"ten bytes.").unwrap();
+        assert!(writer.put_chunk(&chunk, &[0; 27], None).is_err());
+        assert!(writer.put_chunk(&chunk, &[], None).is_err());
         // A tensor that lies before the one it follows: encoded, it would lie elsewhere.
         let tensor = |offset| crate::tensor::Tensor {
             name: String::new(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mithril_engine::file::read::PackedFile;
 use mithril_engine::format::manifest::Extent;
 use mithril_engine::id::{ChunkId, ManifestId};
-use mithril_engine::store::ReadScratch;
+use mithril_engine::store::{Proof, ReadScratch};
 use rustix::fs::{OFlags, Stat};
 use rustix::io::{Errno, Result};
 
@@ -98,7 +98,7 @@ impl Overlay {
         for extent in &file.manifest().extents {
             if let Extent::Chunk { id, len, .. } = extent {
                 plaintext.resize(*len as usize, 0);
-                self.store.read_chunk(id, &mut scratch, &mut plaintext)?;
+                self.store.read_chunk(id, Proof::Name, &mut scratch, &mut plaintext)?;
             }
         }
         Ok(())

@@ -361,7 +361,7 @@ impl Job<'_> {
             match store.read_chunk(&id, Proof::Comparison, reader, check) {
                 Ok(()) if check == raw => return Ok(Encoded { piece: index, chunk, body: Body::Known }),
                 Ok(()) => {
-                    tracing::warn!(chunk = %id, "a stored chunk has other bytes than its name; storing it anew")
+                    tracing::warn!(chunk = %id, "a stored chunk has other bytes than its name; storing it anew");
                 }
                 Err(error) => tracing::warn!(%error, "a stored chunk cannot be read; storing it anew"),
             }

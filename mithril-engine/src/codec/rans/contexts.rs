@@ -257,6 +257,12 @@ impl Contexts {
         if ended { Ok(()) } else { Err(UNFIT) }
     }
 
+    /// The tables of the contexts.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
     /// What encoders look up, by context and symbol.
     pub(super) fn codes(&self) -> Vec<[u32; SYMBOLS]> {
         let codes = self.tables.iter().map(|table| table.codes().0);

@@ -77,6 +77,8 @@ pub(super) type RansScratch = [Level; NESTING];
 struct Encoder<'a> {
     isa: Isa,
     table: &'a Table,
+    #[cfg(target_arch = "x86_64")]
+    window: Option<avx2::SymbolWindow>,
     states: States,
     /// Filled downwards, as the escapes.
     stream: &'a mut [u8],
@@ -90,9 +92,12 @@ impl<'a> Encoder<'a> {
     fn new(groups: usize, table: &'a Table, isa: Isa, level: &'a mut Level) -> Self {
         // A group adds at most a byte a lane to each; vectors are written below what is filled.
         let room = (groups + 2) * LANES;
+        let isa = isa.supported();
         Self {
-            isa: isa.supported(),
+            isa,
             table,
+            #[cfg(target_arch = "x86_64")]
+            window: if isa == Isa::Avx2 { avx2::SymbolWindow::of(table) } else { None },
             states: part_states(&[LEAST_STATE; LANES]),
             stream: sized(&mut level.stream, room),
             stream_start: room,
@@ -158,6 +163,8 @@ pub(super) struct Decoder<'a> {
     isa: Isa,
     table: &'a Table,
     slots: Slots,
+    #[cfg(target_arch = "x86_64")]
+    ranks: Option<avx2::SlotRanks>,
     states: States,
     /// The stream and, behind it, the states: a whole vector may be read anywhere before them.
     stream: &'a [u8],
@@ -203,10 +210,13 @@ impl<'a> Decoder<'a> {
             return Err(DecodeError::Malformed("a state is too small"));
         }
         let slots = table.slots();
+        let isa = isa.supported();
         Ok(Self {
-            isa: isa.supported(),
+            isa,
             table,
             slots,
+            #[cfg(target_arch = "x86_64")]
+            ranks: if isa == Isa::Avx2 { avx2::SlotRanks::of(table) } else { None },
             states,
             stream,
             next: 0,

@@ -147,16 +147,18 @@ impl Table {
 
     /// What an encoder looks up for a symbol, and the same for a zero that is apart.
     pub(super) fn codes(&self) -> (Codes, u32) {
-        let code = |rank: u8| {
-            let rank = usize::from(rank);
-            u32::from_le_bytes([
-                self.reciprocal_low[rank],
-                self.reciprocal_high[rank],
-                self.frequency[rank],
-                self.start[rank],
-            ])
-        };
-        (self.rank.map(code), code(self.zero_rank()))
+        (self.rank.map(|rank| self.code(rank)), self.code(self.zero_rank()))
+    }
+
+    /// What encodes a rank.
+    pub(super) fn code(&self, rank: u8) -> u32 {
+        let rank = usize::from(rank);
+        u32::from_le_bytes([
+            self.reciprocal_low[rank],
+            self.reciprocal_high[rank],
+            self.frequency[rank],
+            self.start[rank],
+        ])
     }
 
     /// What a decoder looks up for a slot.

@@ -72,6 +72,9 @@ impl Sample {
 /// Chooses for `raw`; `base` has its length.
 pub(super) fn choose(raw: &[u8], number: Number, base: &[u8]) -> Choice {
     let (alone, delta) = match number.width {
+        1 if number.signed => sample(raw, base, |x: &[u8; 1], b| {
+            (x.map(|x| x.rotate_left(1)), w1::forward::<2>(w1::load(x), w1::load(b)).to_le_bytes())
+        }),
         1 => sample(raw, base, |x: &[u8; 1], b| {
             (w1::load(x).to_le_bytes(), w1::forward::<3>(w1::load(x), w1::load(b)).to_le_bytes())
         }),
@@ -136,6 +139,65 @@ pub(super) fn planes_bytes(raw: &[u8], number: Number) -> usize {
     )]
     let bytes = (bits * (raw.len() / number.width) as f64 / 8.0) as usize;
     bytes
+}
+
+/// Steps between integers must take this share of what they take themselves: undoing them is slower.
+const STEP_GAIN: f64 = 0.9;
+
+/// Whether integers are better told by their steps, judged as in [`planes_bytes`].
+pub(super) fn steps(raw: &[u8], number: Number) -> bool {
+    /// Bits of an element, and of a step.
+    fn of<const WIDTH: usize>(raw: &[u8], step: impl Fn(&[u8; WIDTH], &[u8; WIDTH]) -> [u8; WIDTH]) -> bool {
+        let elements = raw.as_chunks::<WIDTH>().0;
+        let (mut own, mut steps) = (Sample::new(), Sample::new());
+        let stretch = elements.len().div_ceil(FEW_SLICES).max(1);
+        for slice in elements.chunks(stretch) {
+            for [before, x] in slice.array_windows().take(FEW_ELEMENTS) {
+                own.add(x);
+                steps.add(&step(x, before));
+            }
+        }
+        steps.bits() < own.bits() * STEP_GAIN
+    }
+    match number.width {
+        1 => of(raw, |x, b| w1::forward::<3>(w1::load(x), w1::load(b)).to_le_bytes()),
+        2 => of(raw, |x, b| w2::forward::<3>(w2::load(x), w2::load(b)).to_le_bytes()),
+        4 => of(raw, |x, b| w4::forward::<3>(w4::load(x), w4::load(b)).to_le_bytes()),
+        _ => of(raw, |x, b| w8::forward::<3>(w8::load(x), w8::load(b)).to_le_bytes()),
+    }
+}
+
+/// Of the runs of this many elements, one in [`ONE_IN`] is remembered, chosen by what it holds: so two that are alike are
+/// both remembered, however far apart.
+const RUN_ELEMENTS: usize = 4;
+const ONE_IN: u64 = 64;
+
+/// Runs that were there before, one in this many, from which a search for them pays.
+const REPEATED: usize = 8;
+
+/// Whether integers repeat what came before.
+pub(super) fn repeats(raw: &[u8], number: Number) -> bool {
+    fn of<const WIDTH: usize>(raw: &[u8], load: impl Fn(&[u8; WIDTH]) -> u64) -> bool {
+        let mut remembered: Vec<u64> = raw
+            .as_chunks::<WIDTH>()
+            .0
+            .array_windows::<RUN_ELEMENTS>()
+            .map(|run| run.iter().fold(0, |hash: u64, x| (hash ^ load(x)).wrapping_mul(HASH).rotate_left(29)))
+            .filter(|hash| hash.is_multiple_of(ONE_IN))
+            .collect();
+        let count = remembered.len();
+        remembered.sort_unstable();
+        remembered.dedup();
+        (count - remembered.len()) * REPEATED > count
+    }
+    /// Odd, and no pattern: the fraction of the golden ratio.
+    const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
+    match number.width {
+        1 => of(raw, |x| w1::load(x).into()),
+        2 => of(raw, |x| w2::load(x).into()),
+        4 => of(raw, |x| w4::load(x).into()),
+        _ => of(raw, w8::load),
+    }
 }
 
 /// Bits of an element.

@@ -62,13 +62,8 @@ impl Number {
             Element::I16 | Element::U16 => (2, false),
             Element::I32 | Element::U32 => (4, false),
             Element::I64 | Element::U64 => (8, false),
-            Element::I8
-            | Element::U8
-            | Element::F8E4M3
-            | Element::F8E5M2
-            | Element::F8E4M3Fnuz
-            | Element::F8E5M2Fnuz
-            | Element::F8E8M0 => (1, false),
+            Element::F8E4M3 | Element::F8E5M2 | Element::F8E4M3Fnuz | Element::F8E5M2Fnuz => (1, true),
+            Element::I8 | Element::U8 | Element::F8E8M0 => (1, false),
             Element::Bytes | Element::Bool => return None,
         };
         Some(Self { width, signed })
@@ -86,19 +81,22 @@ struct Formats {
     context32: bool,
     /// All of them, and the shortest is kept.
     all: bool,
+    /// The level of zstd.
+    zstd: i32,
 }
 
 impl Formats {
     /// The vector coders are faster than Huffman's code where there are vectors for them, but for the sparse changes of 16
     /// bits, which a bitmap passes over at the speed of memory; elsewhere only `max` waits for them.
     fn of(level: Level) -> Self {
+        let zstd = level.zstd();
         match level {
-            Level::Fast => Self { float: false, context16: false, context32: false, all: false },
+            Level::Fast => Self { float: false, context16: false, context32: false, all: false, zstd },
             Level::Default => {
                 let (avx2, avx512) = (isa() >= Isa::Avx2, isa() >= Isa::Avx512);
-                Self { float: avx2, context16: avx512, context32: avx2, all: false }
+                Self { float: avx2, context16: avx512, context32: avx2, all: false, zstd }
             }
-            Level::Max => Self { float: true, context16: true, context32: true, all: true },
+            Level::Max => Self { float: true, context16: true, context32: true, all: true, zstd },
         }
     }
 }
@@ -168,11 +166,24 @@ fn encode_alone(
 ) -> Against {
     let start = out.len();
     let raw = input.raw;
+    let is_integer = is_integer(input.element);
     let as_planes = |scratch: &mut Scratch, out: &mut Vec<u8>| {
         out.push(tag::PLANES);
-        let transform = if number.signed { Transform::RotateSign } else { Transform::None };
+        let transform = match number.signed {
+            true => Transform::RotateSign,
+            false if is_integer && choice::steps(raw, number) => Transform::Step,
+            false => Transform::None,
+        };
         planes::encode(raw, number.width, transform, None, scratch, out);
     };
+    if is_integer {
+        as_planes(scratch, out);
+        // What repeats itself (rows of indices, batches of tokens) does so at distances that only a search finds.
+        if formats.all || choice::repeats(raw, number) {
+            keep_shorter(out, start, |out| as_zstd(raw, formats.zstd, scratch, out));
+        }
+        return Against::Nothing;
+    }
     let Some(kind) = float::Kind::of(input.element).filter(|_| formats.float) else {
         as_planes(scratch, out);
         return Against::Nothing;
@@ -184,6 +195,32 @@ fn encode_alone(
     let try_planes = formats.all || (choice::planes_bytes(raw, number) as f64) < taken as f64 * PLANES_SHARE;
     let as_planes = try_planes && keep_shorter(out, start, |out| as_planes(scratch, out));
     if predicted && !as_planes { Against::Moments } else { Against::Nothing }
+}
+
+/// Whether an element is a whole number, and not what quantizing made of a float.
+fn is_integer(element: Element) -> bool {
+    matches!(
+        element,
+        Element::I8
+            | Element::U8
+            | Element::I16
+            | Element::U16
+            | Element::I32
+            | Element::U32
+            | Element::I64
+            | Element::U64
+    )
+}
+
+/// Appends a zstd frame, or the bytes as they are if it would not be shorter.
+fn as_zstd(raw: &[u8], level: i32, scratch: &mut Scratch, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.push(tag::ZSTD);
+    if !scratch.zstd.compress(raw, None, level, out) {
+        out.truncate(start);
+        out.push(tag::RAW);
+        out.extend_from_slice(raw);
+    }
 }
 
 fn encode_delta(

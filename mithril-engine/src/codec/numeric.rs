@@ -5,6 +5,7 @@
 //!   one): neighbours are one apart, across zero and exponents too. So a difference of ordered integers says how
 //!   many representable values lie between, and is small where a weight moved a little.
 //! * Zigzag folds the sign of a difference into its lowest bit.
+//! * Integers that count or are sorted (positions, offsets, indices) are told by their steps.
 
 use super::dispatch::multiversion;
 
@@ -20,11 +21,14 @@ pub(super) enum Transform {
     OrderedDifference = 2,
     /// Zigzag of the plain difference, against the base.
     Difference = 3,
+    /// Zigzag of the plain difference, against the element before in the block.
+    Step = 4,
 }
 
 impl Transform {
     pub(super) fn from_code(code: u8) -> Option<Self> {
-        [Transform::None, Transform::RotateSign, Transform::OrderedDifference, Transform::Difference]
+        use Transform::{Difference, None, OrderedDifference, RotateSign, Step};
+        [None, RotateSign, OrderedDifference, Difference, Step]
             .into_iter()
             .find(|transform| *transform as u8 == code)
     }

@@ -47,6 +47,15 @@ macro_rules! width {
                 fn difference(raw: &[u8], base: &[u8], $($plane: &mut [u8]),*) { split::<3>(raw, base, $($plane),*); }
             }
 
+            /// Each but the first against the one before it.
+            #[allow(clippy::too_many_arguments, reason = "each plane is one")]
+            fn step(raw: &[u8], $($plane: &mut [u8]),*) {
+                let Some((first, rest)) = raw.split_first_chunk() else { return };
+                let bytes = number::forward::<3>(number::load(first), 0).to_le_bytes();
+                $($plane[0] = bytes[$byte];)*
+                difference(rest, &raw[..rest.len()], $(&mut $plane[1..]),*);
+            }
+
             /// Splits transformed elements into planes, `BLOCK_ELEMENTS` apart.
             pub(super) fn run(code: u8, raw: &[u8], base: &[u8], planes: &mut [u8]) {
                 let mut parts = planes.chunks_exact_mut(BLOCK_ELEMENTS);
@@ -55,6 +64,7 @@ macro_rules! width {
                     1 => rotate(raw, base, $($plane),*),
                     2 => ordered(raw, base, $($plane),*),
                     3 => difference(raw, base, $($plane),*),
+                    4 => step(raw, $($plane),*),
                     _ => plain(raw, base, $($plane),*),
                 }
             }
@@ -92,6 +102,17 @@ macro_rules! width {
                 fn difference($($plane: &[u8],)* base: &[u8], out: &mut [u8]) { join::<3>($($plane,)* base, out); }
             }
 
+            /// Each but the first is added to the one before it.
+            #[allow(clippy::too_many_arguments, reason = "each plane is one")]
+            fn step($($plane: &[u8],)* out: &mut [u8]) {
+                plain($($plane,)* &[], out);
+                let mut last = 0;
+                for element in out.as_chunks_mut().0 {
+                    last = number::backward::<3>(number::load(element), last);
+                    *element = last.to_le_bytes();
+                }
+            }
+
             /// Joins planes to elements and undoes the transform.
             pub(super) fn run(code: u8, planes: &[&[u8]; 8], base: &[u8], out: &mut [u8]) {
                 $(let $plane = planes[$byte];)*
@@ -99,6 +120,7 @@ macro_rules! width {
                     1 => rotate($($plane,)* base, out),
                     2 => ordered($($plane,)* base, out),
                     3 => difference($($plane,)* base, out),
+                    4 => step($($plane,)* out),
                     _ => plain($($plane,)* base, out),
                 }
             }

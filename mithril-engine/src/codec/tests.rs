@@ -146,6 +146,71 @@ fn the_level_chooses_the_formats() {
 }
 
 #[test]
+fn integers_are_told_by_steps_and_by_what_repeats() {
+    let mut random = Random(9);
+    let wide = |values: &[u64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let narrow = |values: &[u64]| {
+        values.iter().flat_map(|&x| u32::try_from(x).unwrap().to_le_bytes()).collect::<Vec<u8>>()
+    };
+    let counting: Vec<u64> = (0..150_000).collect();
+    let mut sorted = Vec::new();
+    let mut last = 0;
+    for _ in 0..150_000 {
+        last += random.next() % 100;
+        sorted.push(last);
+    }
+    let tokens: Vec<u64> = (0..20_000).map(|_| random.next() % 32_000).collect();
+    let epochs: Vec<u64> = (0..8).flat_map(|_| tokens.clone()).collect();
+    for level in Level::ALL {
+        for (raw, element) in [(wide(&counting), Element::I64), (narrow(&counting), Element::U32)] {
+            let (format, len) = at_level(level, &raw, element);
+            assert!(len < 1500, "{level:?} {element:?} {format:?} {len}");
+        }
+        // Seven bits a step, and a little.
+        let (format, len) = at_level(level, &wide(&sorted), Element::U64);
+        assert!(len * 8 < 150_000 * 8, "{level:?} {format:?} {len}");
+        assert_eq!(format, Format::Planes);
+        let (format, len) = at_level(level, &wide(&epochs), Element::I64);
+        if level != Level::Fast {
+            // What was there before costs little.
+            assert!(len < 20_000 * 4, "{level:?} {format:?} {len}");
+            assert_eq!(format, Format::Zstd);
+        }
+        let (format, len) = at_level(level, &wide(&tokens), Element::I64);
+        assert!(len < 20_000 * 2 + 100, "{level:?} {format:?} {len}");
+    }
+}
+
+#[test]
+fn floats_of_8_bits_move_in_their_order() {
+    let mut random = Random(12);
+    for element in [Element::F8E4M3, Element::F8E5M2] {
+        // Weights about zero, a tenth of which move by a step, across it too.
+        let base: Vec<u8> = (0..200_000)
+            .map(|_| (random.next() % 6).to_le_bytes()[0] | (random.next().to_le_bytes()[0] & 0x80))
+            .collect();
+        let step = |x: u8, up: bool| {
+            let ordered = if x & 0x80 != 0 { !x } else { x ^ 0x80 };
+            let moved = if up { ordered.wrapping_add(1) } else { ordered.wrapping_sub(1) };
+            if moved & 0x80 != 0 { moved ^ 0x80 } else { !moved }
+        };
+        let raw: Vec<u8> =
+            base.iter()
+                .map(|&x| {
+                    if random.next().is_multiple_of(10) {
+                        step(x, random.next().is_multiple_of(2))
+                    } else {
+                        x
+                    }
+                })
+                .collect();
+        let len = roundtrip(&raw, element, Some(&base));
+        // 0.469 bits for which, and 0.1 for the direction.
+        assert!((len as f64) < 200_000.0 * 0.569 / 8.0 * 1.1, "{element:?} {len}");
+    }
+}
+
+#[test]
 fn moments_are_a_base() {
     let mut random = Random(6);
     let sizes: Vec<f32> =
@@ -320,11 +385,13 @@ fn golden_chunks_decode() {
     }
     let float = format!("{GOLDEN_FLOAT}00200800{}20014020{}", "20".repeat(60), "01".repeat(60));
     let masters = unhex("0080803f0080813f0000803f");
-    let golden: [Golden<'_>; 9] = [
+    let counted = unhex("0a0000000c0000000b0000002c010000");
+    let golden: [Golden<'_>; 10] = [
         ("raw", "00616263", None, b"abc"),
         ("same", "01", Some(&base), &base),
         ("planes, run: bf16 infinities", "020201010001ff", None, &[0x80, 0x7f]),
         ("planes, raw and tail", "0202000001020003042a", None, &[1, 3, 2, 4, 42]),
+        ("planes, steps", "0204040014040142000000000201000100", None, &counted),
         ("delta16 sparse", GOLDEN_SPARSE, Some(&base), &changed),
         ("delta16 dense", GOLDEN_DENSE, Some(&base), &changed),
         ("zstd", GOLDEN_ZSTD, None, &text),

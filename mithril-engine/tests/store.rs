@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mithril_engine::Error;
+use mithril_engine::codec::Level;
 use mithril_engine::file::cache::ChunkCache;
 use mithril_engine::file::pack::{self, Outcome, Packing};
 use mithril_engine::file::read::{PackedFile, ReadAhead};
@@ -179,8 +180,14 @@ fn a_file_of_terabytes_that_is_mostly_holes_is_packed_by_its_data() {
         let (pin, cancel) = (store.pin(), AtomicBool::new(false));
         let mut writer = pin.writer().unwrap();
         let pool = pool();
-        let packing =
-            Packing { store: &store, pool: &pool, candidates: &bases, cancel: &cancel, progress: &|_, _| {} };
+        let packing = Packing {
+            store: &store,
+            pool: &pool,
+            level: Level::Default,
+            candidates: &bases,
+            cancel: &cancel,
+            progress: &|_, _| {},
+        };
         let outcome = pack::pack(&source, &packing, &mut writer).unwrap();
         let Outcome::Packed(packed) = outcome else { panic!("not worthwhile") };
         writer.finish().unwrap();
@@ -202,7 +209,14 @@ fn packing_that_is_cancelled_leaves_nothing() {
     let mut writer = pin.writer().unwrap();
     let cancel = AtomicBool::new(false);
     let stop = |_: u64, _: u64| cancel.store(true, Ordering::Relaxed);
-    let packing = Packing { store: &store, pool: &pool(), candidates: &[], cancel: &cancel, progress: &stop };
+    let packing = Packing {
+        store: &store,
+        pool: &pool(),
+        level: Level::Default,
+        candidates: &[],
+        cancel: &cancel,
+        progress: &stop,
+    };
     let bytes = weights(30_000_000, 0);
     assert!(matches!(pack::pack(&&bytes[..], &packing, &mut writer), Err(Error::Cancelled)));
     drop(writer);

@@ -198,8 +198,8 @@ pub(crate) fn run(
         (Ok(()), None) => Err("there is no place for stubs".to_owned()),
         (Ok(()), Some(namespace)) => {
             let pool = Arc::new(pool("pack", threads, PACKER_NICENESS)?);
-            let parts =
-                PackerParts { overlay: Arc::clone(&overlay), namespace, settle: settings.settle, pool };
+            let (settle, level) = (settings.settle, settings.level);
+            let parts = PackerParts { overlay: Arc::clone(&overlay), namespace, settle, level, pool };
             let packer = Arc::new(Packer::new(parts));
             let _ = relay.packer.set(Arc::clone(&packer));
             Ok(packer)

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mithril_engine::codec::Level;
+
 /// Settings of a mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MountSettings {
@@ -16,6 +18,8 @@ pub struct MountSettings {
     pub packing: bool,
     /// How long a file must have been closed before it is packed.
     pub settle: Duration,
+    /// The level that files are packed with.
+    pub level: Level,
     /// Whether other users may use the mount.
     pub allow_other: bool,
     /// Threads that encode and decode; 0 for one a processor.

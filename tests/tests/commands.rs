@@ -298,3 +298,28 @@ fn names_steer_no_terminal() {
         assert!(!said.contains('\u{1b}') && !said.contains("\nerror"), "{arguments:?}: {said:?}");
     }
 }
+
+/// The formats of `fast` are those that every machine writes; `max` also codes 16-bit changes in context.
+#[test]
+fn the_level_of_a_mount_chooses_between_time_and_ratio() {
+    let mut weights = Weights::new(400_000, 6);
+    let first = weights.bf16_file();
+    weights.step(3e-4);
+    let second = weights.bf16_file();
+    let stored = ["fast", "max"].map(|level| {
+        let mut mount = Mount::new(&["--level", level]);
+        for (name, bytes) in [("step_1.safetensors", &first), ("step_2.safetensors", &second)] {
+            fs::write(mount.join(name), bytes).unwrap();
+            mount.sync();
+        }
+        // What one level wrote, every other reads.
+        mount.remount_with(&["--level", "default"]);
+        assert!(fs::read(mount.join("step_1.safetensors")).unwrap() == first);
+        assert!(fs::read(mount.join("step_2.safetensors")).unwrap() == second);
+        mount.entry("step_2.safetensors")["stored_bytes"].as_u64().unwrap()
+    });
+    assert!(stored[1] * 100 < stored[0] * 97, "{stored:?}");
+    let refused = Mount::unmounted(&[]).command(&["mount", ".", "--level", "best"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    assert!(text(&refused).contains("fast, default or max"), "{}", text(&refused));
+}

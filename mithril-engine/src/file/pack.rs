@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::bases::Bases;
 use super::twins::{self, Unit};
 use crate::chunk::{self, Piece};
-use crate::codec::{self, Against, Input, Options, Scratch};
+use crate::codec::{self, Against, Input, Level, Options, Scratch};
 use crate::error::{Error, Result};
 use crate::format::manifest::{self, Extent, Manifest};
 use crate::id::{ChunkId, ManifestId};
@@ -39,6 +39,8 @@ pub struct Packing<'a> {
     pub store: &'a Store,
     /// Threads that encode.
     pub pool: &'a rayon::ThreadPool,
+    /// The level that chunks are encoded with.
+    pub level: Level,
     /// Manifests of earlier files, likeliest first. Each is tried on a sample of the file.
     pub candidates: &'a [Manifest],
     /// Set by whoever wants the work to end early.
@@ -390,7 +392,7 @@ impl Job<'_> {
                 moments: None,
                 base,
             },
-            Options::default(),
+            Options { level: self.packing.level, ..Options::default() },
             scratch,
             &mut bytes,
         );

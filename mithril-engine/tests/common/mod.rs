@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use mithril_engine::Result;
+use mithril_engine::codec::Level;
 use mithril_engine::file::cache::ChunkCache;
 use mithril_engine::file::pack::{self, Outcome, Packing};
 use mithril_engine::file::read::{PackedFile, ReadAhead};
@@ -44,7 +45,14 @@ pub(crate) fn pack_files(store: &Store, files: &[(&[u8], &[Manifest])]) -> Resul
     let cancel = AtomicBool::new(false);
     let mut manifests = Vec::new();
     for (bytes, candidates) in files {
-        let packing = Packing { store, pool: &pool(), candidates, cancel: &cancel, progress: &|_, _| {} };
+        let packing = Packing {
+            store,
+            pool: &pool(),
+            level: Level::Default,
+            candidates,
+            cancel: &cancel,
+            progress: &|_, _| {},
+        };
         let outcome = pack::pack(bytes, &packing, &mut writer)?;
         let Outcome::Packed(packed) = outcome else { panic!("not worthwhile") };
         manifests.push(packed.manifest);

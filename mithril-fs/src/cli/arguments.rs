@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use mithril_engine::codec::Level;
 
 use crate::exit;
 
@@ -59,6 +60,9 @@ pub struct MountFlags {
     /// Seconds that a file must have been closed before it is packed.
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
     pub settle: f64,
+    /// Time spent on packing for the ratio: fast, default or max. Reading takes as long as the formats that it chose.
+    #[arg(long, default_value_t = Level::Default)]
+    pub level: Level,
     /// Let other users use the mount.
     #[arg(long)]
     pub allow_other: bool,

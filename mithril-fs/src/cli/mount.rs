@@ -62,6 +62,7 @@ fn settings(flags: &MountFlags) -> Result<MountSettings, CommandError> {
         passthrough: !flags.no_passthrough,
         packing: !flags.no_packing,
         settle: Duration::from_secs_f64(flags.settle),
+        level: flags.level,
         allow_other: flags.allow_other,
         threads: flags.threads,
         cache_bytes: usize::try_from(flags.cache_size).unwrap_or(usize::MAX),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lru::LruCache;
+use mithril_engine::codec::Level;
 use mithril_engine::file::pack::{self, Outcome, Packed, Packing};
 use mithril_engine::settings::PACK_MIN_BYTES;
 use mithril_engine::source::FileSource;
@@ -43,6 +44,8 @@ pub(crate) struct PackerParts {
     pub(crate) namespace: Namespace,
     /// How long a file must have been closed.
     pub(crate) settle: Duration,
+    /// The level that they encode with.
+    pub(crate) level: Level,
     /// Threads that encode.
     pub(crate) pool: Arc<rayon::ThreadPool>,
 }
@@ -388,6 +391,7 @@ impl Packer {
         let packing = Packing {
             store: &overlay.store,
             pool: &self.parts.pool,
+            level: self.parts.level,
             candidates: &candidates,
             cancel: &changed,
             progress: &|logical, stored| {

@@ -6,6 +6,7 @@
 mod bases;
 pub mod cache;
 pub mod lineage;
+pub mod names;
 pub mod pack;
 pub mod read;
 pub(crate) mod twins;

@@ -15,11 +15,11 @@ use crate::chunk::{self, Piece};
 use crate::codec::{self, Against, Input, Level, Options, Scratch};
 use crate::error::{Error, Result};
 use crate::format::manifest::{self, Extent, Manifest};
-use crate::id::{ChunkId, ManifestId};
+use crate::id::{Checksum, ChunkId, ManifestId};
 use crate::range::ByteRange;
 use crate::settings::MAX_DELTA_DEPTH;
 use crate::source::{self, Source};
-use crate::store::{Identity, PackWriter, Proof, ReadScratch, Store};
+use crate::store::{ChunkStat, Identity, PackWriter, Proof, ReadScratch, Store};
 use crate::tensor::{self, Layout};
 
 /// Pieces that are encoded before their results are appended: enough to keep every core busy at the seams, at
@@ -357,14 +357,24 @@ impl Job<'_> {
         let chunk = Identity::of(raw)?;
         let id = chunk.id;
         let store = self.packing.store;
-        let is_known = store.chunk(&id).is_some();
-        if is_known {
+        let known = store.chunk(&id);
+        let is_known = known.is_some();
+        if let Some(known) = known {
             // The bytes are about to be dropped in favour of a chunk that was written long ago: read it.
             match store.read_chunk(&id, Proof::Comparison, reader, check) {
-                Ok(()) if check == raw => return Ok(Encoded { piece: index, chunk, body: Body::Known }),
-                Ok(()) => {
-                    tracing::warn!(chunk = %id, "a stored chunk has other bytes than its name; storing it anew");
+                Ok(())
+                    if check == raw && known.checksum.is_none_or(|checksum| checksum == chunk.checksum) =>
+                {
+                    return Ok(Encoded { piece: index, chunk, body: Body::Known });
                 }
+                // Others believe it, and deltas may be against it: it must not change under them.
+                Ok(()) if check != raw && is_believed(&id, &known, check) => {
+                    return Err(Error::corrupt(
+                        format!("chunk {id}"),
+                        "its plaintext differs from a file with the same digest",
+                    ));
+                }
+                Ok(()) => tracing::warn!(chunk = %id, "a stored chunk has rotted; storing it anew"),
                 Err(error) => tracing::warn!(%error, "a stored chunk cannot be read; storing it anew"),
             }
         }
@@ -410,6 +420,14 @@ impl Job<'_> {
 
 fn to_usize(len: u64) -> Result<usize> {
     usize::try_from(len).map_err(|_| Error::corrupt("piece", "longer than the address space"))
+}
+
+/// Whether who reads these bytes takes them for the chunk.
+fn is_believed(id: &ChunkId, known: &ChunkStat, bytes: &[u8]) -> bool {
+    match known.checksum {
+        Some(checksum) => Checksum::of(bytes) == checksum,
+        None => ChunkId::of(bytes) == *id,
+    }
 }
 
 /// Decodes what was just encoded, and compares.

@@ -158,6 +158,7 @@ pub fn encode_footer(entries: &[Entry]) -> Vec<u8> {
             BlobKind::Manifest => 2,
             BlobKind::ZstdManifest => 3,
         };
+        debug_assert!(entry.is_chunk() || entry.checksum.is_none(), "a manifest has no checksum");
         let checksum = entry.checksum_of_chunk();
         out.push(if checksum.is_some() { kind | CHECKSUMMED } else { kind });
         out.extend_from_slice(&entry.id);

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::id::{Checksum, ChunkId, ManifestId, PackId, StoreId};
 use crate::settings::CHUNK_MAX_BYTES;
-use catalog::Catalog;
+use catalog::{Catalog, Location};
 use directory::Directory;
 
 pub use collect::{BrokenOff, Collected};
@@ -80,6 +80,8 @@ pub struct ChunkStat {
     pub base: Option<ChunkId>,
     /// Bases under it: 0 if it stands alone.
     pub depth: u8,
+    /// What its pack says of its plaintext.
+    pub checksum: Option<Checksum>,
 }
 
 /// What a store takes.
@@ -138,7 +140,8 @@ impl Store {
     pub fn chunk(&self, id: &ChunkId) -> Option<ChunkStat> {
         let catalog = self.catalog();
         let (entry, depth) = catalog.whole_chunk(id)?;
-        Some(ChunkStat { raw_len: entry.raw_len, stored_len: entry.stored_len, base: entry.base, depth })
+        let Location { raw_len, stored_len, base, checksum, .. } = *entry;
+        Some(ChunkStat { raw_len, stored_len, base, depth, checksum })
     }
 
     /// Reads a manifest and checks it against its name.

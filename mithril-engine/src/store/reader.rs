@@ -22,7 +22,8 @@ pub struct ReadScratch {
 /// What proves that the bytes of a chunk are the ones that were packed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Proof {
-    /// Their digest: they are what the manifest names, whatever was done to the packs.
+    /// Their digest, and the checksum if their pack has one, since others go by that: they are what the manifest names,
+    /// whatever was done to the packs.
     Name,
     /// The checksum that their pack has of them: neither they, nor what they are decoded from, rotted. Where it has none,
     /// their digest.
@@ -106,16 +107,21 @@ fn read_chain(
     let Some(Link { location, pack, .. }) = chain.first() else {
         return Err(not_found(format!("chunk {id}")));
     };
-    let (proven, what) = match (proof, location.checksum) {
-        (Proof::Comparison, _) => return Ok(()),
-        (Proof::Checksum, Some(checksum)) => (Checksum::of(out) == checksum, "checksum"),
-        _ => (ChunkId::of(out) == *id, "name"),
+    let Location { checksum, .. } = location;
+    let mismatch = match proof {
+        Proof::Comparison => None,
+        Proof::Checksum if checksum.is_some() => differs(*checksum, out),
+        _ if ChunkId::of(out) != *id => Some("name"),
+        _ => differs(*checksum, out),
     };
-    if proven {
-        return Ok(());
-    }
+    let Some(what) = mismatch else { return Ok(()) };
     let reason = format!("its plaintext does not match its {what}");
     Err(Error::corrupt(format!("chunk {id} in pack {pack}"), reason))
+}
+
+/// What says that these are not the bytes that had a checksum.
+fn differs(checksum: Option<Checksum>, bytes: &[u8]) -> Option<&'static str> {
+    checksum.filter(|checksum| *checksum != Checksum::of(bytes)).map(|_| "checksum")
 }
 
 /// The chunk and the bases under it, the lowest last.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use mithril_engine::file::names::Names;
 use mithril_engine::file::read::PackedFile;
 use mithril_engine::format::manifest::Extent;
 use rustix::fs::{FallocateFlags, OFlags, Stat};
@@ -178,11 +179,14 @@ impl Unpacking<'_> {
         }
         let mut buffer = Vec::new();
         let mut offset = 0;
+        // Once it is plain, nothing else says what it was.
+        let mut names = Names::new(self.file.manifest());
         while let Some(data) = self.file.next_data(offset) {
             let step = data.len.min(STEP_BYTES);
             buffer.resize(usize::try_from(step).map_err(|_| Errno::NOMEM)?, 0);
             self.file
                 .read_exact_at(&mut buffer, data.offset)
+                .and_then(|()| names.update(&buffer))
                 .map_err(|error| self.overlay.report(self.node, "cannot unpack", &error))?;
             fault::reached(Point::UnpackStep);
             self.step(|| {

@@ -6,6 +6,7 @@ use super::super::rans::LANES;
 /// A value that is moved: a byte, or a half of two.
 pub(super) trait Value: Copy + Default {
     /// Its bytes.
+    #[cfg(target_arch = "x86_64")]
     const BYTES: usize = size_of::<Self>();
 }
 

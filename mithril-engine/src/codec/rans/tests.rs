@@ -84,15 +84,18 @@ fn zeros_apart_are_not_coded_as_symbols() {
                 _ => 1 << (random.next() % 64),
             })
             .collect();
-        let table = table_of(&groups, Zeros::Apart(1000));
-        let expected = encoded(&groups, Some(&masks), &table, Isa::Portable);
-        for isa in Isa::available() {
-            assert!(encoded(&groups, Some(&masks), &table, isa) == expected, "{isa:?}");
-            let (symbols, found) = decoded(&expected, count, Some(&masks), &table, isa).unwrap();
-            assert_eq!(found, masks, "{isa:?}");
-            for ((group, original), mask) in symbols.iter().zip(&groups).zip(masks.iter()) {
-                for lane in (0..LANES).filter(|lane| mask >> lane & 1 == 1) {
-                    assert_eq!(group[lane], original[lane]);
+        // Many symbols and few: they are looked up in different ways.
+        for groups in [groups, symbols(count, 1, 3)] {
+            let table = table_of(&groups, Zeros::Apart(1000));
+            let expected = encoded(&groups, Some(&masks), &table, Isa::Portable);
+            for isa in Isa::available() {
+                assert!(encoded(&groups, Some(&masks), &table, isa) == expected, "{isa:?}");
+                let (symbols, found) = decoded(&expected, count, Some(&masks), &table, isa).unwrap();
+                assert_eq!(found, masks, "{isa:?}");
+                for ((group, original), mask) in symbols.iter().zip(&groups).zip(masks.iter()) {
+                    for lane in (0..LANES).filter(|lane| mask >> lane & 1 == 1) {
+                        assert_eq!(group[lane], original[lane]);
+                    }
                 }
             }
         }
@@ -110,21 +113,25 @@ fn the_code_is_close_to_the_entropy() {
 
 #[test]
 fn truncations_are_errors_and_damage_means_the_same_everywhere() {
-    let groups = symbols(5, 40, 9);
-    let table = table_of(&groups, Zeros::Inline);
-    let body = encoded(&groups, None, &table, Isa::Portable);
-    for isa in Isa::available() {
-        for len in 0..body.len() {
-            assert!(decoded(&body[..len], groups.len(), None, &table, isa).is_err(), "{len} {isa:?}");
-        }
-    }
-    for bit in 0..body.len() * 8 {
-        let mut damaged = body.clone();
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        let decoded = |isa| decoded(&damaged, groups.len(), None, &table, isa).ok();
-        let expected = decoded(Isa::Portable);
+    // Many symbols and few: they are looked up in different ways.
+    for spread in [40, 2] {
+        let groups = symbols(5, spread, 9);
+        let table = table_of(&groups, Zeros::Inline);
+        assert_eq!(table.ranks() > 32, spread == 40);
+        let body = encoded(&groups, None, &table, Isa::Portable);
         for isa in Isa::available() {
-            assert!(decoded(isa) == expected, "{bit} {isa:?}");
+            for len in 0..body.len() {
+                assert!(decoded(&body[..len], groups.len(), None, &table, isa).is_err(), "{len} {isa:?}");
+            }
+        }
+        for bit in 0..body.len() * 8 {
+            let mut damaged = body.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let decoded = |isa| decoded(&damaged, groups.len(), None, &table, isa).ok();
+            let expected = decoded(Isa::Portable);
+            for isa in Isa::available() {
+                assert!(decoded(isa) == expected, "{bit} {isa:?}");
+            }
         }
     }
 }

@@ -264,4 +264,48 @@ mod tests {
         }
         assert!((200..400).contains(&fitting), "{fitting}");
     }
+
+    #[target_feature(enable = "avx2")]
+    fn codes(window: &SymbolWindow, symbols: &[u8; 32]) -> [u32; 32] {
+        // SAFETY: the array has 32 bytes.
+        let found = window.find(unsafe { _mm256_loadu_si256(symbols.as_ptr().cast()) });
+        let parts =
+            [found.reciprocal_low, found.reciprocal_high, found.frequency, found.start].map(|vector| {
+                let mut bytes = [0u8; 32];
+                // SAFETY: as above.
+                unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), vector) };
+                bytes
+            });
+        std::array::from_fn(|lane| u32::from_le_bytes(parts.map(|part| part[lane])))
+    }
+
+    #[test]
+    fn symbols_of_a_window_are_found_as_by_a_table() {
+        if !std::arch::is_x86_feature_detected!("avx2") {
+            return;
+        }
+        // Windows at either end and in the middle, of all widths about the greatest, with gaps.
+        for least in [0u8, 1, 100, 220, 225, 250] {
+            for width in [0u8, 1, 5, 29, 30, 31, 32] {
+                let Some(most) = least.checked_add(width) else { continue };
+                let mut histogram = [0; 256];
+                for symbol in (least..=most).step_by(3).chain([most]) {
+                    histogram[usize::from(symbol)] = 100;
+                }
+                let (table, _) = Table::build(&histogram, Zeros::Inline);
+                let window = SymbolWindow::of(&table);
+                assert_eq!(window.is_some(), width <= 30, "{least} {width}");
+                let Some(window) = window else { continue };
+                let expected = table.codes().0;
+                for first in (0..=u8::MAX).step_by(32) {
+                    let symbols: [u8; 32] = std::array::from_fn(|lane| first + lane.to_le_bytes()[0]);
+                    // SAFETY: the processor has it.
+                    let found = unsafe { codes(&window, &symbols) };
+                    for (symbol, code) in symbols.into_iter().zip(found) {
+                        assert_eq!(code, expected[usize::from(symbol)], "{symbol} of {least} to {most}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod bases;
 pub mod cache;
 pub mod lineage;
 pub mod names;
+mod ordered;
 pub mod pack;
 pub mod read;
 pub(crate) mod twins;

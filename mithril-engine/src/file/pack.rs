@@ -1,8 +1,8 @@
 //! Packing: a source becomes chunks in packs and a manifest. One of the two hot paths.
 //!
 //! The way of a piece: read, hash, known already? else encode against its base, decode what was encoded and
-//! compare it with what was read, append. Pieces of a window go that way in parallel and are appended in
-//! file order, so that a sequential reader reads packs sequentially.
+//! compare it with what was read, append. Pieces go that way in parallel and are appended in file order, so that a
+//! sequential reader reads packs sequentially.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::bases::Bases;
+use super::ordered::ordered;
 use super::twins::{self, Unit};
 use crate::chunk::{self, Piece};
 use crate::codec::{self, Against, Input, Level, Options, Scratch};
@@ -22,9 +23,8 @@ use crate::source::{self, Source};
 use crate::store::{ChunkStat, Identity, PackWriter, Proof, ReadScratch, Store};
 use crate::tensor::{self, Layout};
 
-/// Pieces that are encoded before their results are appended: enough to keep every core busy at the seams, at
-/// most some 20 MiB of results.
-const WINDOW_PIECES: usize = 16;
+/// Pieces after which the pages of a source are given up: a call for each would cost more than it gives.
+const DONE_PIECES: usize = 16;
 
 /// Pieces of a file that are encoded to judge a base, or whether the file is worth packing at all.
 const TRIAL_PIECES: usize = 6;
@@ -122,32 +122,20 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
     let logical_bytes = source.size();
     let chunks = vec![None; pieces.len()];
     let mut appended = Appended { writer, chunks, logical_bytes: 0, stored_bytes: 0 };
-    // While one window is encoded, the one before it is appended.
-    let mut windows = units.chunks(WINDOW_PIECES);
-    let mut before = None;
-    loop {
-        let next = windows.next();
-        if next.is_none() && before.is_none() {
-            break;
+    let mut done = Vec::new();
+    let encode = |unit: usize| workers.with(|worker| job.encode_unit(&units[unit], bases.as_ref(), worker));
+    ordered(packing.pool, units.len(), encode, |encoded| {
+        appended.append(encoded?, &mut done)?;
+        if done.len() >= DONE_PIECES {
+            // The file is about to lose its bytes: giving up their pages now is for free, and the packs that are written
+            // take their place while they are still warm.
+            for range in ranges_of(std::mem::take(&mut done), &pieces) {
+                source.done_with(range);
+            }
         }
-        let (encoded, result) = packing.pool.install(|| {
-            rayon::join(
-                || next.map(|window| job.encode_window(window, bases.as_ref())),
-                || {
-                    let Some(encoded) = before.take() else { return Ok(()) };
-                    // The file is about to lose its bytes: giving up their pages now, beside the encoding, is for
-                    // free, and the packs that are written take their place while they are still warm.
-                    for range in ranges_of(appended.append(encoded)?, &pieces) {
-                        source.done_with(range);
-                    }
-                    Ok(())
-                },
-            )
-        });
-        result?;
         (packing.progress)(appended.logical_bytes, appended.stored_bytes);
-        before = encoded;
-    }
+        Ok(())
+    })?;
     let Appended { writer, chunks, logical_bytes: data_bytes, stored_bytes } = appended;
     if stored_bytes as f64 > data_bytes as f64 * WORTHWHILE_SHARE {
         return Ok(Outcome::NotWorthwhile);
@@ -204,22 +192,19 @@ struct Appended<'a, 'b> {
 }
 
 impl Appended<'_, '_> {
-    /// Appends the pieces of a window and returns their indices.
-    fn append(&mut self, window: Vec<Result<Vec<Encoded>>>) -> Result<Vec<usize>> {
-        let mut indices = Vec::new();
-        for unit in window {
-            for Encoded { piece, chunk, body } in unit? {
-                self.stored_bytes += match body {
-                    Body::Known => 0,
-                    Body::New { bytes, base } => self.writer.put_chunk(&chunk, &bytes, base)?,
-                    Body::Replacement { bytes } => self.writer.replace_chunk(&chunk, &bytes)?,
-                };
-                self.logical_bytes += u64::from(chunk.len);
-                self.chunks[piece] = Some((chunk.id, chunk.len));
-                indices.push(piece);
-            }
+    /// Appends the pieces of a unit, and notes their indices.
+    fn append(&mut self, unit: Vec<Encoded>, done: &mut Vec<usize>) -> Result<()> {
+        for Encoded { piece, chunk, body } in unit {
+            self.stored_bytes += match body {
+                Body::Known => 0,
+                Body::New { bytes, base } => self.writer.put_chunk(&chunk, &bytes, base)?,
+                Body::Replacement { bytes } => self.writer.replace_chunk(&chunk, &bytes)?,
+            };
+            self.logical_bytes += u64::from(chunk.len);
+            self.chunks[piece] = Some((chunk.id, chunk.len));
+            done.push(piece);
         }
-        Ok(indices)
+        Ok(())
     }
 }
 
@@ -293,14 +278,6 @@ impl Job<'_> {
             best.1 = trial(None)?;
         }
         Ok((best.0, best.1 as f64 <= raw as f64 * WORTHWHILE_SHARE))
-    }
-
-    /// Encodes the pieces of a window in parallel.
-    fn encode_window(&self, window: &[Unit], bases: Option<&Bases>) -> Vec<Result<Vec<Encoded>>> {
-        window
-            .par_iter()
-            .map(|unit| self.workers.with(|worker| self.encode_unit(unit, bases, worker)))
-            .collect()
     }
 
     /// Encodes a piece, and what is its rounding.

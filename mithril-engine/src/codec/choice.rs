@@ -45,33 +45,40 @@ pub(super) enum Choice {
 }
 
 /// What a sample says.
-struct Sample {
-    planes: [Histogram; 8],
+struct Sample<const WIDTH: usize> {
+    /// Two for each plane, in turn: equal neighbours, as unchanged elements are, would wait for each other.
+    planes: [[Histogram; WIDTH]; 2],
     zeros: usize,
     elements: usize,
 }
 
-impl Sample {
+impl<const WIDTH: usize> Sample<WIDTH> {
     fn new() -> Self {
-        Self { planes: [[0; 256]; 8], zeros: 0, elements: 0 }
+        Self { planes: [[[0; 256]; WIDTH]; 2], zeros: 0, elements: 0 }
     }
 
-    fn add(&mut self, bytes: &[u8]) {
-        for (plane, &byte) in self.planes.iter_mut().zip(bytes) {
+    #[inline(always)]
+    fn add(&mut self, bytes: [u8; WIDTH]) {
+        for (plane, byte) in self.planes[self.elements % 2].iter_mut().zip(bytes) {
             plane[usize::from(byte)] += 1;
         }
         self.elements += 1;
-        self.zeros += usize::from(bytes.iter().all(|&byte| byte == 0));
+        self.zeros += usize::from(bytes == [0; WIDTH]);
+    }
+
+    fn plane(&self, index: usize) -> Histogram {
+        let [one, other] = &self.planes;
+        std::array::from_fn(|value| one[index][value] + other[index][value])
     }
 
     fn bits(&self) -> f64 {
-        self.planes.iter().map(entropy::bits).sum()
+        (0..WIDTH).map(|index| entropy::bits(&self.plane(index))).sum()
     }
 }
 
 /// Chooses for `raw`; `base` has its length.
 pub(super) fn choose(raw: &[u8], number: Number, base: &[u8]) -> Choice {
-    let (alone, delta) = match number.width {
+    match number.width {
         1 if number.signed => sample(raw, base, |x: &[u8; 1], b| {
             (x.map(|x| x.rotate_left(1)), w1::forward::<2>(w1::load(x), w1::load(b)).to_le_bytes())
         }),
@@ -105,14 +112,18 @@ pub(super) fn choose(raw: &[u8], number: Number, base: &[u8]) -> Choice {
         _ => {
             sample(raw, base, |x: &[u8; 8], b| (*x, w8::forward::<3>(w8::load(x), w8::load(b)).to_le_bytes()))
         }
-    };
+    }
+}
+
+/// Chooses by what a sample takes alone, and against the base.
+fn judge<const WIDTH: usize>(alone: &Sample<WIDTH>, delta: &Sample<WIDTH>) -> Choice {
     let (alone_bits, delta_bits) = (alone.bits(), delta.bits());
     if delta_bits >= alone_bits * GAIN {
         return Choice::Alone;
     }
     // Large differences are escapes of two bytes each, beside their symbol: planes are better at many of them.
-    let large = delta.elements - delta.planes[1][0] as usize;
-    let kind = if number.width == 2 && large * 8 <= delta.elements {
+    let large = |delta: &Sample<WIDTH>| delta.elements - delta.plane(1)[0] as usize;
+    let kind = if WIDTH == 2 && large(delta) * 8 <= delta.elements {
         Delta::Small16 { sparse: delta.zeros as f64 >= delta.elements as f64 * SPARSE_SHARE }
     } else {
         Delta::Planes
@@ -149,12 +160,12 @@ pub(super) fn steps(raw: &[u8], number: Number) -> bool {
     /// Bits of an element, and of a step.
     fn of<const WIDTH: usize>(raw: &[u8], step: impl Fn(&[u8; WIDTH], &[u8; WIDTH]) -> [u8; WIDTH]) -> bool {
         let elements = raw.as_chunks::<WIDTH>().0;
-        let (mut own, mut steps) = (Sample::new(), Sample::new());
+        let (mut own, mut steps) = (Sample::<WIDTH>::new(), Sample::<WIDTH>::new());
         let stretch = elements.len().div_ceil(FEW_SLICES).max(1);
         for slice in elements.chunks(stretch) {
             for [before, x] in slice.array_windows().take(FEW_ELEMENTS) {
-                own.add(x);
-                steps.add(&step(x, before));
+                own.add(*x);
+                steps.add(step(x, before));
             }
         }
         steps.bits() < own.bits() * STEP_GAIN
@@ -203,32 +214,32 @@ pub(super) fn repeats(raw: &[u8], number: Number) -> bool {
 /// Bits of an element.
 fn plane_bits<const WIDTH: usize>(raw: &[u8], transform: impl Fn(&[u8; WIDTH]) -> [u8; WIDTH]) -> f64 {
     let elements = raw.as_chunks::<WIDTH>().0;
-    let mut sample = Sample::new();
+    let mut sample = Sample::<WIDTH>::new();
     let stretch = elements.len().div_ceil(FEW_SLICES).max(1);
     for slice in elements.chunks(stretch) {
         for x in slice.iter().take(FEW_ELEMENTS) {
-            sample.add(&transform(x));
+            sample.add(transform(x));
         }
     }
-    sample.planes[..WIDTH].iter().map(entropy::bits).sum::<f64>() / sample.elements.max(1) as f64
+    sample.bits() / sample.elements.max(1) as f64
 }
 
-/// Looks at slices spread over the chunk: what their elements are alone, and against the base.
+/// Chooses by slices spread over the chunk: what their elements are alone, and against the base.
 fn sample<const WIDTH: usize>(
     raw: &[u8],
     base: &[u8],
     transform: impl Fn(&[u8; WIDTH], &[u8; WIDTH]) -> ([u8; WIDTH], [u8; WIDTH]),
-) -> (Sample, Sample) {
+) -> Choice {
     let elements = raw.as_chunks::<WIDTH>().0;
     let bases = base.as_chunks::<WIDTH>().0;
-    let (mut alone, mut delta) = (Sample::new(), Sample::new());
+    let (mut alone, mut delta) = (Sample::<WIDTH>::new(), Sample::<WIDTH>::new());
     let stretch = elements.len().div_ceil(SLICES).max(1);
     for (elements, bases) in elements.chunks(stretch).zip(bases.chunks(stretch)) {
         for (x, b) in elements.iter().zip(bases).take(SLICE_ELEMENTS) {
             let (one, other) = transform(x, b);
-            alone.add(&one);
-            delta.add(&other);
+            alone.add(one);
+            delta.add(other);
         }
     }
-    (alone, delta)
+    judge(&alone, &delta)
 }

@@ -11,6 +11,10 @@ const SLICE_ELEMENTS: usize = 512;
 /// Share of unchanged elements from which a bitmap of the changed pays.
 const SPARSE_SHARE: f64 = 0.4;
 
+/// Bits of a difference from which [`Changes::Most`]: there, with 256-bit vectors, coding in context begins to be decoded
+/// faster than a Huffman code of the differences.
+const MOST_BITS: f64 = 6.0;
+
 /// A base must gain this much: it costs a decoding at every read.
 const GAIN: f64 = 0.98;
 
@@ -24,13 +28,21 @@ const FEW_ELEMENTS: usize = 256;
 /// How a chunk of numbers is coded against its base.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Delta {
-    /// As 16-bit differences, most of which are small; whether most are none at all.
-    Small16 {
-        /// With a bitmap of the changed.
-        sparse: bool,
-    },
+    /// As 16-bit differences, most of which are small.
+    Small16(Changes),
     /// As byte planes of differences.
     Planes,
+}
+
+/// How much of a chunk changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Changes {
+    /// A few elements: a bitmap of these pays.
+    Few,
+    /// Many, by little.
+    Many,
+    /// Almost all, by so much that coding them in context is no slower than without.
+    Most,
 }
 
 /// What a sample says about a chunk that has a base.
@@ -124,7 +136,12 @@ fn judge<const WIDTH: usize>(alone: &Sample<WIDTH>, delta: &Sample<WIDTH>) -> Ch
     // Large differences are escapes of two bytes each, beside their symbol: planes are better at many of them.
     let large = |delta: &Sample<WIDTH>| delta.elements - delta.plane(1)[0] as usize;
     let kind = if WIDTH == 2 && large(delta) * 8 <= delta.elements {
-        Delta::Small16 { sparse: delta.zeros as f64 >= delta.elements as f64 * SPARSE_SHARE }
+        let elements = delta.elements as f64;
+        Delta::Small16(match () {
+            () if delta.zeros as f64 >= elements * SPARSE_SHARE => Changes::Few,
+            () if delta_bits >= elements * MOST_BITS => Changes::Most,
+            () => Changes::Many,
+        })
     } else {
         Delta::Planes
     };

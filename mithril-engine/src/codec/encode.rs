@@ -1,6 +1,6 @@
 //! Which formats a chunk is offered to, and the shortest of what they make of it.
 
-use super::choice::{self, Choice, Delta};
+use super::choice::{self, Changes, Choice, Delta};
 use super::dispatch::{Isa, isa};
 use super::float::{self, Grid};
 use super::numeric::Transform;
@@ -76,7 +76,7 @@ struct Formats {
     /// Floats by themselves.
     float: bool,
     /// Changes of 16-bit elements in context.
-    context16: bool,
+    context16: InContext,
     /// Differences of 32-bit floats in context.
     context32: bool,
     /// All of them, and the shortest is kept.
@@ -85,18 +85,35 @@ struct Formats {
     zstd: i32,
 }
 
+/// Which changes of 16-bit elements are coded in context.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InContext {
+    None,
+    /// Those where almost all elements changed.
+    Most,
+    All,
+}
+
 impl Formats {
     /// The vector coders are faster than Huffman's code where there are vectors for them, but for the sparse changes of 16
-    /// bits, which a bitmap passes over at the speed of memory; elsewhere only `max` waits for them.
+    /// bits, which a bitmap passes over at the speed of memory unless vectors have 512 bits; elsewhere only `max` waits for
+    /// them.
     fn of(level: Level) -> Self {
         let zstd = level.zstd();
         match level {
-            Level::Fast => Self { float: false, context16: false, context32: false, all: false, zstd },
-            Level::Default => {
-                let (avx2, avx512) = (isa() >= Isa::Avx2, isa() >= Isa::Avx512);
-                Self { float: avx2, context16: avx512, context32: avx2, all: false, zstd }
+            Level::Fast => {
+                Self { float: false, context16: InContext::None, context32: false, all: false, zstd }
             }
-            Level::Max => Self { float: true, context16: true, context32: true, all: true, zstd },
+            Level::Default => {
+                let avx2 = isa() >= Isa::Avx2;
+                let context16 = match isa() {
+                    Isa::Portable => InContext::None,
+                    Isa::Avx2 => InContext::Most,
+                    Isa::Avx512 => InContext::All,
+                };
+                Self { float: avx2, context16, context32: avx2, all: false, zstd }
+            }
+            Level::Max => Self { float: true, context16: InContext::All, context32: true, all: true, zstd },
         }
     }
 }
@@ -234,12 +251,17 @@ fn encode_delta(
 ) {
     let start = out.len();
     let raw = input.raw;
-    let in_context = formats.context16 && encode_context16(raw, input.element, base, scratch, out)
+    let context16 = match formats.context16 {
+        InContext::None => false,
+        InContext::Most => delta == Delta::Small16(Changes::Most),
+        InContext::All => true,
+    };
+    let in_context = context16 && encode_context16(raw, input.element, base, scratch, out)
         || formats.context32 && encode_context32(raw, input.element, base, scratch, out);
     let other = |scratch: &mut Scratch, out: &mut Vec<u8>| match delta {
-        Delta::Small16 { sparse } => {
+        Delta::Small16(changes) => {
             out.push(tag::DELTA16);
-            delta16::encode(raw, base, number.signed, sparse, scratch, out);
+            delta16::encode(raw, base, number.signed, changes == Changes::Few, scratch, out);
         }
         Delta::Planes => {
             out.push(tag::PLANES);

@@ -211,6 +211,36 @@ fn floats_of_8_bits_move_in_their_order() {
 }
 
 #[test]
+fn what_changed_almost_everywhere_is_coded_in_context_where_there_are_vectors() {
+    let mut random = Random(15);
+    let base = bf16_weights(400_000, 3);
+    // By up to 50 representable values up or down: six bits and a half.
+    let mut moved_by = |most: u64| -> Vec<u8> {
+        let elements = base.as_chunks::<2>().0;
+        let add = |x: u16, random: &mut Random| {
+            x.wrapping_add((random.next() % (2 * most + 1)).to_le_bytes()[0].into())
+                .wrapping_sub(u16::try_from(most).unwrap_or(0))
+        };
+        elements.iter().flat_map(|x| add(u16::from_le_bytes(*x), &mut random).to_le_bytes()).collect()
+    };
+    let most = moved_by(50);
+    let many = moved_by(10);
+    let format = |raw: &[u8], level| {
+        let (mut scratch, mut encoded) = (Scratch::default(), Vec::new());
+        let input = Input::new(raw, Element::Bf16).against(Some(&base));
+        let options = Options { level, ..Options::default() };
+        assert_eq!(encode(&input, options, &mut scratch, &mut encoded), Against::Base);
+        Format::of(&encoded).unwrap()
+    };
+    assert_eq!(format(&most, Level::Fast), Format::Delta16);
+    let vectors = if isa() >= Isa::Avx2 { Format::Context16 } else { Format::Delta16 };
+    assert_eq!(format(&most, Level::Default), vectors);
+    let wide_vectors = if isa() >= Isa::Avx512 { Format::Context16 } else { Format::Delta16 };
+    assert_eq!(format(&many, Level::Default), wide_vectors);
+    roundtrip(&most, Element::Bf16, Some(&base));
+}
+
+#[test]
 fn moments_are_a_base() {
     let mut random = Random(6);
     let sizes: Vec<f32> =

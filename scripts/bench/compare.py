@@ -169,8 +169,7 @@ def busy_share(seconds=1):
     return 1 - (later_idle - idle) / max(1, later_total - total)
 
 
-def warn_if_busy():
-    share = busy_share()
+def warn_if_busy(share):
     if share > QUIET_SHARE:
         print(f"NOT QUOTABLE: other processes use {share:.0%} of this machine, and slow down what is measured")
 
@@ -216,11 +215,13 @@ def main():
         sys.exit("there is nothing to compress")
 
     known_peers = list_peers(arguments.peers)
+    # Before the tools start: these are busy until they are ready.
+    share = busy_share()
     isas, tools, limits = start_tools(arguments.bench, arguments.peers, known_peers)
     print(f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, {' '.join(isas)}")
     if not arguments.ratios:
         print(f"one thread, best of {arguments.rounds} rounds, {LONG_ROUNDS} if long: ratio, MB/s to compress, MB/s to decompress")
-        warn_if_busy()
+        warn_if_busy(share)
     measured, rounds = [], 0 if arguments.ratios else arguments.rounds
     with tempfile.TemporaryDirectory(prefix="mithril-bench.") as directory:
         for case in found:
@@ -232,7 +233,7 @@ def main():
         print_ratios(measured, isas[0])
     else:
         print()
-        warn_if_busy()
+        warn_if_busy(busy_share())
     for tool in tools + limits:
         tool.close()
     ours = [tool.name for tool in tools if tool.is_ours]

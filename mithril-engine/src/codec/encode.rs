@@ -201,7 +201,12 @@ fn encode_alone(
         }
         return Against::Nothing;
     }
-    let Some(kind) = float::Kind::of(input.element).filter(|_| formats.float) else {
+    // A symbol of fp16 is its upper byte: unless that is predicted, planes are as short, and faster.
+    let is_predicted = |kind: &float::Kind| {
+        formats.all || input.element != Element::F16 || float::predicts(raw, *kind, input.grid, input.moments)
+    };
+    let kind = float::Kind::of(input.element).filter(|kind| formats.float && is_predicted(kind));
+    let Some(kind) = kind else {
         as_planes(scratch, out);
         return Against::Nothing;
     };

@@ -87,6 +87,12 @@ pub(super) fn encode(
     encode_for(isa(), raw, kind, grid, moments, &mut scratch.float, out)
 }
 
+/// Whether [`encode`] would predict the elements.
+pub(super) fn predicts(raw: &[u8], kind: Kind, grid: Option<Grid>, moments: Option<&[u8]>) -> bool {
+    let elements = &raw[..raw.len() - raw.len() % kind.width];
+    survey::choose(elements, kind, grid, moments).flags() != 0
+}
+
 /// Encodes with an instruction set. Returns whether the moments are needed to decode.
 fn encode_for(
     isa: Isa,

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# scripts/demo.sh: trains a small model on this machine, saves its checkpoints in a mount, and proves that they take
-# less space there and come back bit for bit.
+# scripts/demo.sh [LEVEL]: trains a small model on this machine, saves its checkpoints in a mount, and proves that they take
+# less space there and come back bit for bit. They are packed with the LEVEL fast, default or max.
 #
 # Installs what is missing (fuse3, a C compiler, python3-venv, PyTorch in .venv), builds mithril-fs, and works in a
 # temporary directory of ${TMPDIR:-/var/tmp} that is deleted at the end, as is the mount.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+level=${1:-default}
+[ $# -le 1 ] && [[ $level =~ ^(fast|default|max)$ ]] || die "usage: demo.sh [fast|default|max]"
 
 # Ten checkpoints of some 60 MB each, twice, and as much again while files are packed.
 NEEDED_MIB=4000
@@ -84,8 +87,8 @@ work=$(cd "$(mktemp -d "${TMPDIR:-/var/tmp}/mithril-demo.XXXXXX")" && pwd -P)
 checkpoints="$work/checkpoints" copy="$work/copy"
 mkdir "$checkpoints" "$copy" "$work/tmp"
 
-say "3. mithril-fs mount $checkpoints"
-"$mithril" mount "$checkpoints"
+say "3. mithril-fs mount $checkpoints --level $level"
+"$mithril" mount "$checkpoints" --level "$level"
 packing=$("$mithril" status --json "$checkpoints" | field packing)
 [ "$packing" = None ] || die "nothing can be packed in $work: $packing. Set TMPDIR to a directory on ext4, xfs or btrfs"
 
@@ -105,7 +108,7 @@ say "6. Unmount, mount again, and read everything back"
 ! is_mounted || die "$checkpoints is still mounted"
 on_disk=$(du -s --block-size=1 "$checkpoints" | cut -f 1)
 outside=$(du -s --apparent-size --block-size=1 "$copy" | cut -f 1)
-"$mithril" mount "$checkpoints"
+"$mithril" mount "$checkpoints" --level "$level"
 sync
 if as_root sh -c 'echo 3 >/proc/sys/vm/drop_caches' 2>/dev/null; then
   echo "page cache dropped"

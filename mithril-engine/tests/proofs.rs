@@ -55,6 +55,11 @@ fn a_wrong_checksum_is_found_and_packing_again_mends_it() {
     assert_eq!(first_chunk(&store, &id), right.id);
     assert_eq!(readable(&store, &right.id, bytes.len()), [true; 3]);
     assert!(read_file(&store, id).unwrap() == bytes);
+    // The copy that nobody reads is still wrong, until a collection takes it.
+    assert_eq!(errors(&store).len(), 1);
+    store.collect(|| Ok(vec![id]), false).unwrap();
+    assert_eq!(errors(&store), [""; 0]);
+    assert!(read_file(&store, id).unwrap() == bytes);
 }
 
 #[test]

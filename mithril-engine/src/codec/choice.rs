@@ -210,7 +210,9 @@ pub(super) fn repeats(raw: &[u8], number: Number) -> bool {
             .as_chunks::<WIDTH>()
             .0
             .array_windows::<RUN_ELEMENTS>()
-            .map(|run| run.iter().fold(0, |hash: u64, x| (hash ^ load(x)).wrapping_mul(HASH).rotate_left(29)))
+            // What stays the same is a run, and needs no search.
+            .filter(|run| run.iter().any(|x| *x != run[0]))
+            .map(|run| run.iter().fold(HASH, |hash, x| (hash ^ load(x)).wrapping_mul(HASH).rotate_left(29)))
             .filter(|hash| hash.is_multiple_of(ONE_IN))
             .collect();
         let count = remembered.len();

@@ -95,9 +95,9 @@ enum InContext {
 }
 
 impl Formats {
-    /// The vector coders are faster than Huffman's code where there are vectors for them, but for the sparse changes of 16
-    /// bits, which a bitmap passes over at the speed of memory unless vectors have 512 bits; elsewhere only `max` waits for
-    /// them.
+    /// The vector coders are faster than Huffman's code where there are vectors for them. But with vectors of 256 bits,
+    /// changes of 16 bits are only if they are most; where they are few a bitmap passes over the rest at the speed of memory.
+    /// Elsewhere only `max` waits for them.
     fn of(level: Level) -> Self {
         let zstd = level.zstd();
         match level {
@@ -158,7 +158,17 @@ fn encode_numbers(
     let Some(base) = input.base.filter(|base| base.len() == input.raw.len()) else {
         return encode_alone(input, number, formats, scratch, out);
     };
-    match choice::choose(input.raw, number, base) {
+    let choice = match choice::choose(input.raw, number, base) {
+        // That was judged by what they are, not by their steps.
+        Choice::Delta(delta)
+            if is_integer(input.element)
+                && (choice::steps(input.raw, number) || choice::repeats(input.raw, number)) =>
+        {
+            Choice::Either(delta)
+        }
+        choice => choice,
+    };
+    match choice {
         Choice::Alone => encode_alone(input, number, formats, scratch, out),
         Choice::Delta(delta) => {
             encode_delta(input, base, number, delta, formats, scratch, out);

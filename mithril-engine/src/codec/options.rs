@@ -8,9 +8,9 @@ use std::str::FromStr;
 pub enum Level {
     /// The least time: formats that are fast on every processor.
     Fast,
-    /// What the file system uses: vector rANS for floats and for differences of 32-bit ones where the processor has AVX2
-    /// or more, and the fast formats elsewhere. 16-bit changes are coded in context where it has AVX-512, and with AVX2 where
-    /// almost all elements changed.
+    /// What the file system uses: vector rANS for floats (fp16 only if it can be predicted) and for differences of 32-bit
+    /// ones where the processor has AVX2 or more, and the fast formats elsewhere. 16-bit changes are coded in context where
+    /// it has AVX-512, and with AVX2 where almost all elements changed.
     #[default]
     Default,
     /// Every format that may be shorter is tried on every processor, and the shortest kept.

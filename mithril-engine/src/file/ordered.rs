@@ -6,12 +6,18 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 
-/// Results of a thread that may wait for their turn: enough that nobody has to wait for a piece that takes long.
+/// Threads that work at once, at most: each has some megabytes of buffers, and who takes the results is one.
+const THREADS: usize = 16;
+
+/// Results a thread that may wait for their turn, and all of them: enough that nobody has to wait for a piece that takes
+/// long.
 const AHEAD_A_THREAD: usize = 8;
+const AHEAD: usize = 64;
 
 /// Does `work` for each number below `count` on the threads of a pool, and gives the results to `take` in order, while the
 /// work goes on. A thread takes what is due as soon as it has done a piece, so none is idle but at the very end, and no
-/// more than some pieces a thread are ahead of what was taken.
+/// more than some pieces a thread are ahead of what was taken. Neither `work` nor `take` may wait for the pool: what a
+/// thread did in the meantime could be this very work, which waits for it.
 ///
 /// # Errors
 /// The first error of `take`: nothing is taken after it.
@@ -21,10 +27,10 @@ pub(super) fn ordered<T: Send>(
     work: impl Fn(usize) -> T + Sync,
     take: impl FnMut(T) -> Result<()> + Send,
 ) -> Result<()> {
-    let threads = pool.current_num_threads();
+    let threads = pool.current_num_threads().min(THREADS);
     let line = Line {
         count,
-        ahead: threads * AHEAD_A_THREAD,
+        ahead: (threads * AHEAD_A_THREAD).min(AHEAD),
         next: AtomicUsize::new(0),
         waiting: Mutex::new(Waiting { results: BTreeMap::new(), taken: 0 }),
         moved: Condvar::new(),
@@ -213,6 +219,40 @@ mod tests {
         assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
         assert!(taken.iter().copied().eq(0..20));
         assert!(begun.into_inner() < 100);
+    }
+
+    #[test]
+    fn threads_of_the_pool_may_ask_for_it_too() {
+        for threads in [1, 3] {
+            let pool = pool(threads);
+            let sum = |from: usize| {
+                let mut sum = 0;
+                let take = |number| {
+                    sum += number;
+                    Ok(())
+                };
+                ordered(&pool, 100, |number| slowly(number) + from, take).unwrap();
+                sum
+            };
+            let (one, other) = pool.install(|| rayon::join(|| sum(0), || sum(1)));
+            assert_eq!((one, other), (4950, 5050));
+        }
+    }
+
+    #[test]
+    fn a_panic_of_who_takes_is_handed_on() {
+        let mut taken = 0;
+        let take = |number: usize| {
+            assert!(number != 5, "on purpose");
+            taken += 1;
+            Ok(())
+        };
+        let take = std::panic::AssertUnwindSafe(take);
+        let caught = std::panic::catch_unwind(move || {
+            let std::panic::AssertUnwindSafe(take) = { take };
+            ordered(&pool(4), 1000, slowly, take)
+        });
+        assert!(caught.is_err());
     }
 
     #[test]

@@ -136,6 +136,7 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
         (packing.progress)(appended.logical_bytes, appended.stored_bytes);
         Ok(())
     })?;
+    ranges_of(done, &pieces).into_iter().for_each(|range| source.done_with(range));
     let Appended { writer, chunks, logical_bytes: data_bytes, stored_bytes } = appended;
     if stored_bytes as f64 > data_bytes as f64 * WORTHWHILE_SHARE {
         return Ok(Outcome::NotWorthwhile);

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use super::Store;
 use super::directory;
 use super::reader::{Proof, ReadScratch};
+use crate::error::{Error, Result};
 use crate::format::pack::{BlobKind, Entry};
-use crate::id::{ChunkId, ManifestId, PackId};
+use crate::id::{Checksum, ChunkId, ManifestId, PackId};
 
 /// Blobs that are checked at once: bounds memory to some of the largest chunks a thread.
 const BATCH_BLOBS: usize = 64;
@@ -32,6 +33,15 @@ pub struct Verified {
     pub damaged_chunks: HashSet<ChunkId>,
     /// Manifests that cannot be read.
     pub damaged_manifests: HashSet<ManifestId>,
+}
+
+/// Whether a pack has the right checksum of a chunk, even if another copy of the chunk is read now.
+fn agrees(entry: &Entry, plaintext: &[u8]) -> Result<()> {
+    if entry.checksum.is_none_or(|checksum| checksum == Checksum::of(plaintext)) {
+        return Ok(());
+    }
+    let id = ChunkId::from_bytes(entry.id);
+    Err(Error::corrupt(format!("chunk {id}"), "one of its packs has the checksum of other bytes"))
 }
 
 impl Store {
@@ -77,6 +87,7 @@ impl Store {
                     BlobKind::Chunk | BlobKind::Delta { .. } => {
                         buffer.resize(entry.raw_len as usize, 0);
                         self.read_chunk(&ChunkId::from_bytes(entry.id), Proof::Name, scratch, buffer)
+                            .and_then(|()| agrees(entry, buffer))
                     }
                     BlobKind::Manifest | BlobKind::ZstdManifest => {
                         self.read_manifest(&ManifestId::from_bytes(entry.id)).map(drop)

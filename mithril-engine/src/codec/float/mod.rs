@@ -89,8 +89,15 @@ pub(super) fn encode(
 
 /// Whether [`encode`] would predict the elements.
 pub(super) fn predicts(raw: &[u8], kind: Kind, grid: Option<Grid>, moments: Option<&[u8]>) -> bool {
-    let elements = &raw[..raw.len() - raw.len() % kind.width];
-    survey::choose(elements, kind, grid, moments).flags() != 0
+    let whole = raw.len() - raw.len() % kind.width;
+    let grid = grid.filter(|_| !kind.pairs);
+    survey::choose(&raw[..whole], kind, grid, usable(moments, raw, kind)).flags() != 0
+}
+
+/// The second moments of the whole elements of `raw`, if they are that.
+fn usable<'a>(moments: Option<&'a [u8]>, raw: &[u8], kind: Kind) -> Option<&'a [u8]> {
+    let whole = raw.len() - raw.len() % kind.width;
+    moments.filter(|moments| moments.len() == raw.len() && !kind.pairs).map(|moments| &moments[..whole])
 }
 
 /// Encodes with an instruction set. Returns whether the moments are needed to decode.
@@ -115,8 +122,7 @@ fn encode_for(
     }
     let whole = raw.len() - raw.len() % width;
     let elements = &raw[..whole];
-    let moments =
-        moments.filter(|moments| moments.len() == raw.len() && !kind.pairs).map(|moments| &moments[..whole]);
+    let moments = usable(moments, raw, kind);
     let grid = grid.filter(|_| !kind.pairs);
     let choice = survey::choose(elements, kind, grid, moments);
     out.push(width_code | choice.flags());

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use mithril_tests::data::Weights;
 use mithril_tests::mount::Mount;
@@ -78,6 +80,33 @@ fn a_mapping_that_outlives_its_descriptor_keeps_a_file_plain() {
         assert!(mount.is_packed("w"), "{mode}: packed once nobody uses it");
         assert!(fs::read(mount.join("w")).unwrap() == expected, "{mode}");
     }
+}
+
+#[test]
+fn nobody_waits_for_a_packer_that_waits_for_a_mapping() {
+    if !can_run(is_root(), "without passthrough a mapping is a handle, and the packer does not wait for it") {
+        return;
+    }
+    let (mount, _) = with_file(&["--settle", "0"]);
+    let holder = hold(&mount, "shared");
+    let done = AtomicBool::new(false);
+    let slow = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..5).for_each(|_| drop(mount.command(&["pack", "./w"])));
+            done.store(true, Ordering::SeqCst);
+        });
+        let mut slow = 0;
+        while !done.load(Ordering::SeqCst) {
+            let started = Instant::now();
+            drop(fs::File::open(mount.join("w")).unwrap());
+            slow += u32::from(started.elapsed() > Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        slow
+    });
+    assert!(!mount.is_packed("w"));
+    holder.end();
+    assert!(slow <= 1, "{slow} opens took more than a tenth of a second");
 }
 
 #[test]

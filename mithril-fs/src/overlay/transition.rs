@@ -10,19 +10,23 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use mithril_engine::id::ManifestId;
 use rustix::fs::{AtFlags, CWD, FileType, OFlags, Timestamps};
 use rustix::io::{Errno, Result};
 
-use super::node::{Content, Node};
+use super::node::{Content, Handles, Node};
 use super::{Overlay, lower};
 use crate::fault::{self, Point};
 use crate::stub::{self, Authority, Namespace};
 
 /// The kernel closes a passthrough file a little after it told us of the release.
 const LEASE_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long descriptors get before they are looked for again.
+const LEASE_PAUSE: Duration = Duration::from_millis(2);
 
 /// A file at the time its bytes were read for packing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,16 +68,13 @@ impl Overlay {
         &self,
         node: &Node,
     ) -> Result<std::result::Result<(File, Fingerprint), Refusal>> {
-        let handles = node.handles();
-        if !handles.open.is_idle() {
-            return Ok(Err(Refusal::Open));
-        }
-        let file = lower::reopen_quietly(&node.fd)?;
-        if !lease(&file)? {
-            return Ok(Err(Refusal::Leased));
-        }
+        let (handles, file) = match lease(node, || lower::reopen_quietly(&node.fd))? {
+            Ok(leased) => leased,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let fingerprint = Fingerprint::of(node)?;
         lower::drop_lease(&file)?;
+        drop(handles);
         Ok(Ok((file, fingerprint)))
     }
 
@@ -91,17 +92,12 @@ impl Overlay {
             return Ok(Err(Refusal::Open));
         }
         rustix::fs::fdatasync(lower::reopen_quietly(&node.fd)?)?;
-        let mut handles = node.handles();
-        if !handles.open.is_idle() {
-            return Ok(Err(Refusal::Open));
-        }
-        let mut content = node.content_mut();
-        handles.backing = None;
-        let file = lower::reopen(&node.fd, OFlags::RDWR)?;
-        if !lease(&file)? {
-            return Ok(Err(Refusal::Leased));
-        }
         // The lease is held to the end: nobody can open the file below, and with the handles locked nobody above.
+        let (mut handles, file) = match lease(node, || lower::reopen(&node.fd, OFlags::RDWR))? {
+            Ok(leased) => leased,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let mut content = node.content_mut();
         if Fingerprint::of(node)? != fingerprint {
             return Ok(Err(Refusal::Changed));
         }
@@ -180,22 +176,30 @@ pub(super) fn make_stub(file: &File, authority: &Authority) -> Result<()> {
     lower::set_mtime(file, authority.mtime_ns)
 }
 
-/// Takes the lease, waiting a little for descriptors that are just being closed. `false` if somebody keeps the file.
-fn lease(file: &File) -> Result<bool> {
+/// Opens an idle file and takes its lease, which proves that nobody else has it. Waits a little for descriptors that are
+/// just being closed, but with nothing locked: who wants to open a file that somebody keeps mapped does not wait for it.
+fn lease<'a>(
+    node: &'a Node,
+    open: impl Fn() -> Result<File>,
+) -> Result<std::result::Result<(MutexGuard<'a, Handles>, File), Refusal>> {
     let deadline = Instant::now() + LEASE_PATIENCE;
     loop {
-        match lower::take_lease(file) {
-            Ok(()) => return Ok(true),
-            Err(Errno::AGAIN | Errno::BUSY) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
+        let handles = node.handles();
+        if !handles.open.is_idle() {
+            return Ok(Err(Refusal::Open));
+        }
+        let file = open()?;
+        match lower::take_lease(&file) {
+            Ok(()) => return Ok(Ok((handles, file))),
+            Err(Errno::AGAIN | Errno::BUSY) if Instant::now() < deadline => {}
             // Not ours, or a file system without leases: whether it is in use cannot be known.
             Err(
                 Errno::AGAIN | Errno::BUSY | Errno::ACCESS | Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP,
-            ) => {
-                return Ok(false);
-            }
+            ) => return Ok(Err(Refusal::Leased)),
             Err(error) => return Err(error),
         }
+        drop(file);
+        drop(handles);
+        std::thread::sleep(LEASE_PAUSE);
     }
 }

@@ -90,6 +90,9 @@ mount_tests() {
   "$python" -m pytest -q -rs -p no:cacheprovider tests/python
 }
 
+# What others wrote to test file systems; longer in torture.sh.
+posix_tests() { scripts/posix.sh 3000; }
+
 # Benchmarks take long and need quiet: what is checked is that they measure what they say.
 bench_self_test() {
   command -v python3 >/dev/null || { cannot "there is no python3"; return; }
@@ -122,6 +125,7 @@ if stage "build" cargo build --workspace --all-targets --locked; then
   stage "documentation tests" cargo test --workspace --doc --locked
   stage "python package" package_tests
   stage "python on a mount" mount_tests
+  stage "posix" posix_tests
   stage "codec benchmark" bench_self_test
 else
   failed+=("all tests, since the build failed")

@@ -24,5 +24,6 @@ export MITHRIL_FS_BIN="$CARGO_TARGET_DIR/release/mithril-fs"
 say "every test, $factor times as long"
 started=$SECONDS
 cargo test --release --workspace --lib --bins --tests --locked --no-fail-fast
+"$ROOT/scripts/posix.sh" $((factor * 50000))
 "$ROOT/scripts/aarch64.sh" || [ $? = 78 ]
 say "passed in $((SECONDS - started)) s"

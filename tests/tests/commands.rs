@@ -205,6 +205,10 @@ fn without_privileges_the_daemon_does_the_io() {
         cmp "$3" "$2/step_1.safetensors"
         printf changed | dd of="$2/step_1.safetensors" bs=1 seek=1000 conv=notrunc status=none
         dd if="$2/step_1.safetensors" bs=1 skip=1000 count=7 status=none >&2
+        (umask 777; printf mine >"$2/closed")
+        touch "$2/closed"
+        test "$(stat -c '%a %s' "$2/closed")" = "0 4"
+        rm -f "$2/closed"
         "$1" verify "$2" >&2"#;
     let output = {
         use std::os::unix::process::CommandExt;

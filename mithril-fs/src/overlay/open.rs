@@ -1,6 +1,7 @@
 //! Opening and releasing regular files.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 
@@ -49,7 +50,7 @@ impl Overlay {
         register: Register<'_>,
     ) -> Result<Opened> {
         let node = self.nodes.get(id)?;
-        self.open_node(&node, flags, caller, register)
+        self.open_node(&node, flags, caller, register, None)
     }
 
     /// Whether opening with these flags empties a packed file: that is synced, which takes as long as the disk is
@@ -76,13 +77,21 @@ impl Overlay {
             return Err(Errno::PERM);
         }
         let parent = self.nodes.get(parent)?;
-        let create =
-            OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | (flags & OFlags::EXCL);
+        let create = OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | (flags & !NOT_FOR_BELOW);
         let permissions = permissions.below(&parent);
-        lower::as_caller(self.caller(caller), || rustix::fs::openat(&parent.fd, name, create, permissions))?;
-        let (node, _) = self.nodes.look_up(lower::locate(&parent.fd, name)?)?;
+        let created = lower::as_caller(self.caller(caller), || {
+            rustix::fs::openat(&parent.fd, name, create, permissions)
+        });
+        let created = match created {
+            Ok(created) => Some(File::from(created)),
+            // Somebody was faster.
+            Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => None,
+            Err(error) => return Err(error),
+        };
+        let (node, stat) = self.nodes.look_up(lower::locate(&parent.fd, name)?)?;
+        let created = created.filter(|file| lower::stat(file).is_ok_and(|own| own.st_ino == stat.st_ino));
         let opened = if node.kind == FileType::RegularFile {
-            self.open_node(&node, flags, caller.0, register)
+            self.open_node(&node, flags, caller.0, register, created)
         } else {
             Err(Errno::INVAL)
         };
@@ -108,6 +117,7 @@ impl Overlay {
         flags: OFlags,
         caller: u32,
         register: Register<'_>,
+        created: Option<File>,
     ) -> Result<Opened> {
         let access = flags & OFlags::RWMODE;
         let writable = access != OFlags::RDONLY;
@@ -115,21 +125,29 @@ impl Overlay {
         if writable {
             node.will_change();
         }
-        if writable && flags.contains(OFlags::TRUNC) {
+        if writable && created.is_none() && flags.contains(OFlags::TRUNC) {
             self.empty(node)?;
             if caller != ROOT {
                 drop_special_bits(node)?;
             }
         }
-        let packed = handles.open.is_idle() && self.load_content(node)?.is_some();
+        // What was just created is plain. Its mode may forbid even us to ask for our attribute.
+        let packed = handles.open.is_idle() && created.is_none() && self.load_content(node)?.is_some();
+        if created.is_some() && handles.open.is_idle() {
+            *node.content_mut() = Content::Plain;
+        }
         let daemon_serves = packed || handles.open.has(Mode::Daemon);
         let passes = self.passthrough && !handles.refused && !daemon_serves;
         let special = passes && is_special(node);
         let mut mode = handles.open.next_mode(packed, passes && !special);
-        // A writer's lower file is opened now: whoever may not write below learns it at open.
-        let lower = OnceLock::new();
+        // A writer's lower file is opened now: whoever may not write below learns it at open. But who creates a file
+        // may use it, whatever its mode says.
+        let mut lower = OnceLock::new();
         if writable && (mode == Mode::Passthrough || !packed) {
-            let _ = lower.set(lower::reopen(&node.fd, flags & !NOT_FOR_BELOW)?);
+            let file = created.map_or_else(|| lower::reopen(&node.fd, flags & !NOT_FOR_BELOW), Ok)?;
+            lower = OnceLock::from(file);
+        } else if mode == Mode::Daemon && !packed {
+            lower = created.map_or_else(OnceLock::new, OnceLock::from);
         }
         if mode == Mode::Passthrough && handles.backing.is_none() {
             match register(std::os::fd::AsFd::as_fd(&node.fd)) {

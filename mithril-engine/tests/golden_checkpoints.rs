@@ -45,6 +45,15 @@ fn a_delta_against_it() {
 }
 
 #[test]
+fn first_moments_by_the_second_ones() {
+    let file = McpFile::open(source(&golden("moments.mcp"))).unwrap();
+    assert_eq!(file.chunks().unwrap().iter().filter(|chunk| chunk.is_by_moments).count(), 1);
+    let bytes = plaintext(&file);
+    assert_eq!(file.digest(), blake3::hash(&bytes).as_bytes());
+    file.verify().unwrap();
+}
+
+#[test]
 fn damaged_ones_are_refused_and_say_why() {
     for (name, reason) in [
         ("damaged-header.mcp", "does not begin"),

@@ -22,7 +22,7 @@ use mithril_engine::store::{Proof, ReadScratch};
 use mithril_engine::tensor::{Container, Element};
 use proptest::prelude::*;
 
-use common::{open, pack_file, pool, read_file, weights};
+use common::{open, pack_file, pool, read_file, safetensors, weights};
 
 #[test]
 fn files_come_back_from_a_store_that_was_opened_again() {
@@ -39,22 +39,6 @@ fn files_come_back_from_a_store_that_was_opened_again() {
     assert!(read_file(&store, delta).unwrap() == second);
     let Extent::Chunk { id, .. } = store.read_manifest(&delta).unwrap().extents[0] else { panic!("a hole") };
     assert_eq!(store.chunk(&id).map(|stat| stat.depth), Some(1));
-}
-
-/// A safetensors file of these tensors: name, type, bytes.
-fn safetensors(tensors: &[(&str, &str, Vec<u8>)]) -> Vec<u8> {
-    let (mut header, mut data) = (String::new(), Vec::new());
-    for (name, dtype, bytes) in tensors {
-        let count = bytes.len() / if *dtype == "F32" { 4 } else { 2 };
-        let (start, end) = (data.len(), data.len() + bytes.len());
-        let comma = if header.is_empty() { '{' } else { ',' };
-        header += &format!(
-            "{comma}\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":[{count}],\"data_offsets\":[{start},{end}]}}"
-        );
-        data.extend_from_slice(bytes);
-    }
-    header.push('}');
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
 }
 
 #[test]

@@ -300,6 +300,23 @@ fn bad_input_gets_a_clear_error_and_nothing_is_lost() {
 }
 
 #[test]
+fn first_moments_are_told_by_the_second_ones_if_there_is_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = "../mithril-engine/tests/golden/moments.mcp";
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(golden), folder.path().join("golden.mcp")).unwrap();
+    ok(&folder, &["decompress", "golden.mcp", "-o", "moments"]);
+    for (level, expected) in [("default", false), ("max", true)] {
+        ok(&folder, &["compress", "moments", "-o", "new.mcp", "--level", level, "--force"]);
+        assert_eq!(ok(&folder, &["info", "new.mcp"]).contains("float by moments"), expected, "{level}");
+        ok(&folder, &["verify", "new.mcp"]);
+        ok(&folder, &["decompress", "new.mcp", "-o", "back", "--force"]);
+        assert!(
+            fs::read(folder.path().join("back")).unwrap() == fs::read(folder.path().join("moments")).unwrap()
+        );
+    }
+}
+
+#[test]
 fn rounding_needs_a_bound_and_keeps_to_it() {
     let folder = folder();
     let (code, message) = refused(&folder, &["compress", "step1.safetensors", "--lossy", "int8"]);

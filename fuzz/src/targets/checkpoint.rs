@@ -159,6 +159,7 @@ fn files() -> Vec<Case> {
     let (first, second) = (made::checkpoint(1), made::checkpoint(2));
     let mut cases = vec![
         Case::of(made::fixture("golden/step1.mcp")),
+        Case::of(made::fixture("golden/moments.mcp")),
         Case {
             base: Some(made::fixture("golden/step1.safetensors")),
             ..Case::of(made::fixture("golden/step2.mcp"))

@@ -159,6 +159,8 @@ fn encode_numbers(
         return encode_alone(input, number, formats, scratch, out);
     };
     let choice = match choice::choose(input.raw, number, base) {
+        // That was judged without what the moments tell.
+        Choice::Delta(delta) if input.moments.is_some() => Choice::Either(delta),
         // That was judged by what they are, not by their steps.
         Choice::Delta(delta)
             if is_integer(input.element)

@@ -13,7 +13,8 @@ pub enum Level {
     /// it has AVX-512, and with AVX2 where almost all elements changed.
     #[default]
     Default,
-    /// Every format that may be shorter is tried on every processor, and the shortest kept.
+    /// Every format that may be shorter is tried on every processor, and the shortest kept. Files are searched for moments of
+    /// Adam, of which the first ones are told by the second ones.
     Max,
 }
 

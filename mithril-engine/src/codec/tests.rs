@@ -303,6 +303,33 @@ fn moments_are_a_base() {
 }
 
 #[test]
+fn of_base_and_moments_the_better_one_is_kept() {
+    let mut random = Random(8);
+    let (mut first, mut second, mut close, mut far) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..20_000 {
+        let [exponent, sign, one, other] = [(); 4]
+            .map(|()| random.next().to_le_bytes())
+            .map(|x| u32::from_le_bytes([x[4], x[5], x[6], x[7]]));
+        let exponent = 70 + exponent % 56;
+        let number =
+            |exponent: u32, fraction: u32| (sign & 1 << 31 | exponent << 23 | fraction >> 9).to_le_bytes();
+        first.extend(number(exponent, one));
+        second.extend(((2 * exponent - 127) << 23).to_le_bytes());
+        close.extend(number(exponent, one ^ 1 << 12));
+        far.extend(number(exponent + one % 4, other));
+    }
+    let options = Options { level: Level::Max, ..Options::default() };
+    for (base, moments, expected) in [
+        (&far, None, Against::Base),
+        (&far, Some(&second[..]), Against::Moments),
+        (&close, Some(&second[..]), Against::Base),
+    ] {
+        let input = Input { moments, ..Input::new(&first, Element::F32).against(Some(base)) };
+        assert_eq!(encode(&input, options, &mut Scratch::default(), &mut Vec::new()), expected);
+    }
+}
+
+#[test]
 fn a_base_that_does_not_help_is_not_used() {
     let (weights, other) = (bf16_weights(100_000, 1), bf16_weights(100_000, 2));
     let mut encoded = Vec::new();

@@ -6,6 +6,7 @@
 mod bases;
 pub mod cache;
 pub mod lineage;
+pub(crate) mod moments;
 pub mod names;
 mod ordered;
 pub mod pack;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::bases::Bases;
+use super::moments;
 use super::ordered::ordered;
 use super::twins::{self, Unit};
 use crate::chunk::{self, Piece};
@@ -76,6 +77,8 @@ pub struct Packed {
 struct Worker {
     raw: Vec<u8>,
     rounding: Vec<u8>,
+    /// Second moments, while the first ones are encoded.
+    moments: Vec<u8>,
     base: Vec<u8>,
     check: Vec<u8>,
     codec: Scratch,
@@ -107,9 +110,12 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
     manifest::limit_tensors(&mut layout.tensors);
     let spans = source::data_spans(source).map_err(|e| Error::io("seek in", "source", e))?;
     let pieces = chunk::cut(&layout, &spans);
-    let units = twins::units(source, &layout, &pieces).map_err(|e| Error::io("read", "source", e))?;
+    let mut units = twins::units(source, &layout, &pieces).map_err(|e| Error::io("read", "source", e))?;
+    if packing.level == Level::Max {
+        moments::pair(&mut units, &layout.tensors, &pieces);
+    }
     let workers = Workers::default();
-    // A rounding is a link more than what it is the rounding of.
+    // A rounding is a link more than what it is the rounding of, and so are first moments than the second ones.
     let depth_limit = MAX_DELTA_DEPTH - u8::from(units.len() < pieces.len());
     let job = Job { source, packing, layout: &layout, pieces: &pieces, depth_limit, workers: &workers };
 
@@ -125,7 +131,7 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
     let mut done = Vec::new();
     let encode = |unit: usize| workers.with(|worker| job.encode_unit(&units[unit], bases.as_ref(), worker));
     ordered(packing.pool, units.len(), encode, |encoded| {
-        appended.append(encoded?, &mut done)?;
+        appended.append(encoded?, &job, &mut done)?;
         if done.len() >= DONE_PIECES {
             // The file is about to lose its bytes: giving up their pages now is for free, and the packs that are written
             // take their place while they are still warm.
@@ -194,8 +200,16 @@ struct Appended<'a, 'b> {
 
 impl Appended<'_, '_> {
     /// Appends the pieces of a unit, and notes their indices.
-    fn append(&mut self, unit: Vec<Encoded>, done: &mut Vec<usize>) -> Result<()> {
-        for Encoded { piece, chunk, body } in unit {
+    fn append(&mut self, unit: Vec<Encoded>, job: &Job<'_>, done: &mut Vec<usize>) -> Result<()> {
+        for mut encoded in unit {
+            // Its base was new when it was encoded, and meanwhile the writer got the same chunk with more bases under it.
+            if let Body::New { base: Some(base), .. } = encoded.body
+                && !self.writer.contains(&encoded.chunk.id)
+                && !self.writer.takes_base(&base)
+            {
+                encoded = job.workers.with(|worker| job.encode(encoded.piece, None, None, worker))?;
+            }
+            let Encoded { piece, chunk, body } = encoded;
             self.stored_bytes += match body {
                 Body::Known => 0,
                 Body::New { bytes, base } => self.writer.put_chunk(&chunk, &bytes, base)?,
@@ -256,7 +270,7 @@ impl Job<'_> {
                 sample
                     .par_iter()
                     .map(|&piece| {
-                        let encoded = self.workers.with(|worker| self.encode(piece, bases, worker))?;
+                        let encoded = self.workers.with(|worker| self.encode(piece, bases, None, worker))?;
                         Ok(match encoded.body {
                             Body::Known => 0,
                             Body::New { bytes, .. } | Body::Replacement { bytes } => bytes.len() as u64,
@@ -281,9 +295,9 @@ impl Job<'_> {
         Ok((best.0, best.1 as f64 <= raw as f64 * WORTHWHILE_SHARE))
     }
 
-    /// Encodes a piece, and what is its rounding.
+    /// Encodes a piece, and what may be based on it.
     fn encode_unit(&self, unit: &Unit, bases: Option<&Bases>, worker: &mut Worker) -> Result<Vec<Encoded>> {
-        let master = self.encode(unit.piece, bases, worker)?;
+        let master = self.encode(unit.piece, bases, None, worker)?;
         let master_id = master.chunk.id;
         // What the store has may be as deep as any.
         let is_base = !matches!(master.body, Body::Known)
@@ -296,8 +310,12 @@ impl Job<'_> {
                 None => others.push(piece),
             }
         }
+        if let Some(piece) = unit.first_moments {
+            std::mem::swap(&mut worker.raw, &mut worker.moments);
+            encoded.push(self.encode(piece, bases, is_base.then_some(master_id), worker)?);
+        }
         for piece in others {
-            encoded.push(self.encode(piece, bases, worker)?);
+            encoded.push(self.encode(piece, bases, None, worker)?);
         }
         Ok(encoded)
     }
@@ -322,13 +340,20 @@ impl Job<'_> {
         Ok(Some(Encoded { piece, chunk, body: Body::New { bytes, base: Some(master) } }))
     }
 
-    /// Encodes one piece and proves that it can be read back.
-    fn encode(&self, index: usize, bases: Option<&Bases>, worker: &mut Worker) -> Result<Encoded> {
+    /// Encodes one piece and proves that it can be read back. If second moments are named, they are those that the worker
+    /// has.
+    fn encode(
+        &self,
+        index: usize,
+        bases: Option<&Bases>,
+        second: Option<ChunkId>,
+        worker: &mut Worker,
+    ) -> Result<Encoded> {
         if self.packing.cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
         let piece = &self.pieces[index];
-        let Worker { raw, base, check, codec: scratch, reader, .. } = worker;
+        let Worker { raw, moments, base, check, codec: scratch, reader, .. } = worker;
         let raw = codec::sized(raw, to_usize(piece.range.len)?);
         let check = codec::sized(check, raw.len());
         self.source.read_exact_at(raw, piece.range.offset).map_err(|e| Error::io("read", "source", e))?;
@@ -370,21 +395,26 @@ impl Job<'_> {
                     }
                 }
             });
+        // What replaces a chunk stands alone, and no chunk is its own base.
+        let second = second.filter(|second| !is_known && *second != id).map(|id| (id, &moments[..raw.len()]));
         let mut bytes = Vec::with_capacity(raw.len() + codec::EXPANSION_MAX_BYTES);
-        let base = found.map(|(_, base)| base);
         let against = codec::encode(
             &Input {
                 raw,
                 element: piece.element,
                 grid: piece.grid(&self.layout.tensors),
-                moments: None,
-                base,
+                moments: second.map(|(_, moments)| moments),
+                base: found.map(|(_, base)| base),
             },
             Options { level: self.packing.level, ..Options::default() },
             scratch,
             &mut bytes,
         );
-        let found = found.filter(|_| against == Against::Base);
+        let found = match against {
+            Against::Nothing => None,
+            Against::Base => found,
+            Against::Moments => second,
+        };
         prove(&id, &bytes, found.map(|(_, base)| base), raw, scratch, check)?;
         bytes.shrink_to_fit();
         let body = if is_known {

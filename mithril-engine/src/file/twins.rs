@@ -13,11 +13,21 @@ use crate::tensor::{Element, Layout, Tensor};
 /// Elements in the middle of a tensor that are compared. What they suggest is only believed chunk by chunk.
 const SAMPLE_ELEMENTS: u64 = 16;
 
-/// A piece of a file, and those that are expected to be its rounding. Numbers are indices of pieces.
+/// A piece of a file, and those that may be based on it. Numbers are indices of pieces.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Unit {
     pub(crate) piece: usize,
+    /// Those that are expected to be its rounding.
     pub(crate) roundings: Vec<usize>,
+    /// The first moments of the elements whose second moments it seems to be.
+    pub(crate) first_moments: Option<usize>,
+}
+
+impl Unit {
+    /// A piece on which no other one is based.
+    pub(crate) const fn alone(piece: usize) -> Self {
+        Self { piece, roundings: Vec::new(), first_moments: None }
+    }
 }
 
 /// The pieces in the order in which they are encoded: in that of the file, but for roundings, which go with what they are
@@ -26,7 +36,7 @@ pub(crate) fn units(source: &dyn Source, layout: &Layout, pieces: &[Piece]) -> i
     let masters = masters(source, &layout.tensors)?;
     let mut units: Vec<Unit> = Vec::with_capacity(pieces.len());
     if masters.is_empty() {
-        units.extend((0..pieces.len()).map(|piece| Unit { piece, roundings: Vec::new() }));
+        units.extend((0..pieces.len()).map(Unit::alone));
         return Ok(units);
     }
     let by_key: HashMap<(usize, u64), usize> = pieces
@@ -50,11 +60,10 @@ pub(crate) fn units(source: &dyn Source, layout: &Layout, pieces: &[Piece]) -> i
             None => alone.push(index),
         }
     }
-    units.extend(
-        alone
-            .into_iter()
-            .map(|piece| Unit { piece, roundings: roundings.remove(&piece).unwrap_or_default() }),
-    );
+    units.extend(alone.into_iter().map(|piece| {
+        let roundings = roundings.remove(&piece).unwrap_or_default();
+        Unit { roundings, ..Unit::alone(piece) }
+    }));
     Ok(units)
 }
 

@@ -7,7 +7,8 @@
 //!           reference u8 (0 none, 1: name length varint, name, length varint, digest), chunks varint, chunk records,
 //!           lossy tensors varint, loss records
 //! record    place varint (among the different chunks of the manifest, in the order in which it first names them),
-//!           stored length varint, base u8 (0 none, 1: offset varint and length varint in the reference)
+//!           stored length varint, base u8 (0 none, 1: offset varint and length varint in the reference,
+//!           2: offset varint and length varint in the file, 3: offset varint in the file)
 //! loss      tensor varint, scheme u8, kind of bound u8 (0 absolute, 1 relative), bound f64, elements varint,
 //!           exact elements varint, largest error f64, sum of errors f64
 //! trailer   stored length of the footer u32, its plain length u32, BLAKE3 of the stored footer, "MITHRMCP"
@@ -64,6 +65,8 @@ pub(crate) enum Base {
     /// Bytes of the file itself, more than the chunk has: so no chunk is based on itself, however often one leads to
     /// another.
     Own(ByteRange),
+    /// As many bytes of the file itself as the chunk has: second moments, which are based on nothing of the file.
+    Moments(ByteRange),
 }
 
 /// An encoded chunk.
@@ -196,6 +199,10 @@ impl Footer {
                     put_varint(&mut raw, range.offset);
                     put_varint(&mut raw, range.len);
                 }
+                Base::Moments(range) => {
+                    raw.push(3);
+                    put_varint(&mut raw, range.offset);
+                }
             }
         }
         put_varint(&mut raw, self.losses.len() as u64);
@@ -313,6 +320,10 @@ fn decode_base(
             };
             range.filter(fits).map(Base::Own).ok_or_else(|| reader.corrupt("a base is no part of the file"))
         }
+        3 => ByteRange::new(reader.varint()?, u64::from(raw_len))
+            .filter(|range| range.end() <= file_len)
+            .map(Base::Moments)
+            .ok_or_else(|| reader.corrupt("second moments are no part of the file")),
         _ => Err(reader.corrupt("unknown kind of base")),
     }
 }

@@ -82,6 +82,15 @@ impl<'a> PackWriter<'a> {
         self.chunks.contains_key(id) || self.store.chunk(id).is_some()
     }
 
+    /// Whether a chunk can be a delta against this one: it is there, and the chain would not be too long.
+    pub fn takes_base(&self, base: &ChunkId) -> bool {
+        self.depth(base).is_some_and(|depth| depth < MAX_DELTA_DEPTH)
+    }
+
+    fn depth(&self, id: &ChunkId) -> Option<u8> {
+        self.chunks.get(id).copied().or_else(|| self.store.chunk(id).map(|stat| stat.depth))
+    }
+
     /// Appends an encoded chunk, unless the store or this writer has it already. Returns the bytes added.
     /// `base` is the chunk that it is a delta against; it must be in the store or in this writer.
     ///
@@ -95,12 +104,7 @@ impl<'a> PackWriter<'a> {
         let (kind, depth) = match base {
             None => (BlobKind::Chunk, 0),
             Some(base) => {
-                let below = self
-                    .chunks
-                    .get(&base)
-                    .copied()
-                    .or_else(|| self.store.chunk(&base).map(|stat| stat.depth));
-                let below = below.ok_or_else(|| not_found(format!("base chunk {base}")))?;
+                let below = self.depth(&base).ok_or_else(|| not_found(format!("base chunk {base}")))?;
                 if below >= MAX_DELTA_DEPTH {
                     return Err(Error::corrupt(
                         format!("chunk {id}"),

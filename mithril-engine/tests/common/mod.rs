@@ -24,6 +24,7 @@ pub(crate) fn pool() -> Arc<rayon::ThreadPool> {
 }
 
 /// Bytes that look like bf16 weights, moved by `step` small steps.
+#[allow(dead_code, reason = "not every test packs them")]
 pub(crate) fn weights(count: usize, step: u64) -> Vec<u8> {
     let mut state = 7u64;
     let mut bytes = Vec::with_capacity(2 * count);
@@ -38,21 +39,42 @@ pub(crate) fn weights(count: usize, step: u64) -> Vec<u8> {
     bytes
 }
 
+/// A safetensors file of these tensors: name, type, bytes.
+#[allow(dead_code, reason = "not every test has tensors with names")]
+pub(crate) fn safetensors(tensors: &[(&str, &str, Vec<u8>)]) -> Vec<u8> {
+    let (mut header, mut data) = (String::new(), Vec::new());
+    for (name, dtype, bytes) in tensors {
+        let count = bytes.len() / if *dtype == "F32" { 4 } else { 2 };
+        let (start, end) = (data.len(), data.len() + bytes.len());
+        let comma = if header.is_empty() { '{' } else { ',' };
+        header += &format!(
+            "{comma}\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":[{count}],\"data_offsets\":[{start},{end}]}}"
+        );
+        data.extend_from_slice(bytes);
+    }
+    header.push('}');
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
 /// Packs files, each with its bases, through one writer: into one pack.
+#[allow(dead_code, reason = "not every test uses the usual level")]
 pub(crate) fn pack_files(store: &Store, files: &[(&[u8], &[Manifest])]) -> Result<Vec<ManifestId>> {
+    pack_files_at(store, Level::Default, files)
+}
+
+/// The same at another level.
+pub(crate) fn pack_files_at(
+    store: &Store,
+    level: Level,
+    files: &[(&[u8], &[Manifest])],
+) -> Result<Vec<ManifestId>> {
     let pin = store.pin();
     let mut writer = pin.writer()?;
     let cancel = AtomicBool::new(false);
     let mut manifests = Vec::new();
     for (bytes, candidates) in files {
-        let packing = Packing {
-            store,
-            pool: &pool(),
-            level: Level::Default,
-            candidates,
-            cancel: &cancel,
-            progress: &|_, _| {},
-        };
+        let packing =
+            Packing { store, pool: &pool(), level, candidates, cancel: &cancel, progress: &|_, _| {} };
         let outcome = pack::pack(bytes, &packing, &mut writer)?;
         let Outcome::Packed(packed) = outcome else { panic!("not worthwhile") };
         manifests.push(packed.manifest);
@@ -61,6 +83,7 @@ pub(crate) fn pack_files(store: &Store, files: &[(&[u8], &[Manifest])]) -> Resul
     Ok(manifests)
 }
 
+#[allow(dead_code, reason = "not every test uses the usual level")]
 pub(crate) fn pack_file(store: &Store, bytes: &[u8], bases: &[Manifest]) -> ManifestId {
     pack_files(store, &[(bytes, bases)]).unwrap()[0]
 }

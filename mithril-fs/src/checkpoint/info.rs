@@ -134,6 +134,8 @@ fn describe_tensor(tensor: &Tensor, chunks: Option<&[ChunkInfo]>) -> TensorRepor
                 "shared".to_owned()
             } else if chunk.is_delta {
                 format!("{} delta", chunk.format.name())
+            } else if chunk.is_by_moments {
+                format!("{} by moments", chunk.format.name())
             } else {
                 chunk.format.name().to_owned()
             };

@@ -57,6 +57,8 @@ pub struct ChunkInfo {
     pub format: Format,
     /// Whether it is based on the reference.
     pub is_delta: bool,
+    /// Whether it is based on the second moments beside it.
+    pub is_by_moments: bool,
 }
 
 impl McpFile {
@@ -185,6 +187,7 @@ impl McpFile {
                 stored_bytes: if std::mem::replace(&mut seen[record], true) { 0 } else { stored.len },
                 format,
                 is_delta: matches!(base, Base::Reference(_)),
+                is_by_moments: matches!(base, Base::Moments(_)),
             });
         }
         Ok(chunks)
@@ -235,7 +238,8 @@ impl McpFile {
         let base = match base {
             Base::None => None,
             Base::Reference(range) => Some(self.read_reference(range)?),
-            Base::Own(range) => Some(self.decode_own(range, scratch)?),
+            Base::Own(range) => Some(self.decode(self.own_record(range)?, scratch)?),
+            Base::Moments(range) => Some(self.decode(self.moments_record(range)?, scratch)?),
         };
         let mut encoded = vec![0; usize::try_from(stored.len).map_err(|_| Error::corrupt(WHAT, "too long"))?];
         self.read_source(&mut encoded, stored.offset)?;
@@ -253,15 +257,25 @@ impl McpFile {
         Ok(out)
     }
 
-    /// Decodes the chunk that is at a range of the file. It is longer than what is based on it, so this ends.
-    fn decode_own(&self, range: ByteRange, scratch: &mut Scratch) -> Result<Vec<u8>> {
+    /// The chunk that is at a range of the file.
+    fn own_record(&self, range: ByteRange) -> Result<usize> {
         let index = self.offsets.partition_point(|&start| start < range.offset);
         let chunk = self.records.get(index).copied().flatten().filter(|_| {
             self.offsets[index] == range.offset && self.offsets.get(index + 1) == Some(&range.end())
         });
-        let chunk =
-            chunk.ok_or_else(|| Error::corrupt(WHAT, "the base of a chunk is no chunk of the file"))?;
-        self.decode(chunk, scratch)
+        chunk.ok_or_else(|| Error::corrupt(WHAT, "the base of a chunk is no chunk of the file"))
+    }
+
+    /// The chunk of second moments at a range of the file. It is as long as what is based on it: that it is based on no
+    /// other chunk of the file keeps it from leading back.
+    fn moments_record(&self, range: ByteRange) -> Result<usize> {
+        let record = self.own_record(range)?;
+        match self.footer.records[record].base {
+            Base::None | Base::Reference(_) => Ok(record),
+            Base::Own(_) | Base::Moments(_) => {
+                Err(Error::corrupt(WHAT, "second moments are based on another chunk of the file"))
+            }
+        }
     }
 
     fn read_reference(&self, range: ByteRange) -> Result<Vec<u8>> {

@@ -1,3 +1,5 @@
+mod moments;
+
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, TensorView, serialize};

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use super::lossy::{Losses, Lossy};
 use super::matching::Matching;
 use super::reference::Reference;
-use crate::checkpoint::CompressionConfig;
+use crate::checkpoint::{CompressionConfig, Level};
 use crate::chunk::{self, Piece};
 use crate::codec::{self, Against, Input, Scratch};
 use crate::error::{Error, Result};
-use crate::file::twins;
+use crate::file::{moments, twins};
 use crate::format::manifest::{Extent, Manifest};
 use crate::format::mcp::{self, Base, Footer, Loss, Record};
 use crate::id::ChunkId;
@@ -76,26 +76,26 @@ pub fn compress(
     let spans = source::data_spans(source).map_err(|e| Error::io("seek in", "the file", e))?;
     let pieces = chunk::cut(&layout, &spans);
     let matching = reference.map(matching).transpose()?;
-    let masters = match how.lossy {
+    let own_bases = match how.lossy {
         // What is rounded here is not what the file has.
-        Some(_) => Vec::new(),
-        None => masters(source, &layout, &pieces)?,
+        Some(_) => vec![OwnBase::None; pieces.len()],
+        None => own_bases(source, &layout, &pieces, how.config.level)?,
     };
     let job = Job { source, reference, matching, layout: &layout, how };
     let mut losses = Losses::default();
     let mut written = Written::begin(out, source.size())?;
-    for (index, window) in pieces.chunks(WINDOW_PIECES).enumerate() {
+    for (window, own_bases) in pieces.chunks(WINDOW_PIECES).zip(own_bases.chunks(WINDOW_PIECES)) {
         let known = &written.known;
         let encoded: Vec<Result<Encoded>> = window
             .par_iter()
-            .enumerate()
-            .map_init(Worker::default, |worker, (place, piece)| {
-                let master = masters.get(index * WINDOW_PIECES + place).copied().flatten();
-                job.encode(piece, master, known, worker)
-            })
+            .zip(own_bases)
+            .map_init(Worker::default, |worker, (piece, own)| job.encode(piece, *own, known, worker))
             .collect();
         for (piece, encoded) in window.iter().zip(encoded) {
-            let encoded = encoded?;
+            let mut encoded = encoded?;
+            if !written.takes(&encoded) {
+                encoded = job.encode(piece, OwnBase::None, &written.known, &mut Worker::default())?;
+            }
             if let Some(report) = &encoded.loss {
                 losses.add(piece, report);
             }
@@ -107,16 +107,32 @@ pub fn compress(
     written.finish(&layout, reference, losses)
 }
 
-/// For each piece, the range of what it is expected to be the rounding of.
-fn masters(source: &dyn Source, layout: &Layout, pieces: &[Piece]) -> Result<Vec<Option<ByteRange>>> {
-    let units = twins::units(source, layout, pieces).map_err(|e| Error::io("read", "the file", e))?;
-    let mut masters = vec![None; pieces.len()];
+/// What a piece may be based on in the file itself.
+#[derive(Clone, Copy)]
+enum OwnBase {
+    None,
+    /// What it is expected to be the rounding of.
+    Master(ByteRange),
+    /// The second moments of the elements of which it seems to have the first ones.
+    Moments(ByteRange),
+}
+
+fn own_bases(source: &dyn Source, layout: &Layout, pieces: &[Piece], level: Level) -> Result<Vec<OwnBase>> {
+    let mut units = twins::units(source, layout, pieces).map_err(|e| Error::io("read", "the file", e))?;
+    if level == Level::Max {
+        moments::pair(&mut units, &layout.tensors, pieces);
+    }
+    let mut bases = vec![OwnBase::None; pieces.len()];
     for unit in units {
+        let range = pieces[unit.piece].range;
         for rounding in unit.roundings {
-            masters[rounding] = Some(pieces[unit.piece].range);
+            bases[rounding] = OwnBase::Master(range);
+        }
+        if let Some(first) = unit.first_moments {
+            bases[first] = OwnBase::Moments(range);
         }
     }
-    Ok(masters)
+    Ok(bases)
 }
 
 fn matching(reference: &Reference<'_>) -> Result<Matching> {
@@ -128,6 +144,7 @@ fn matching(reference: &Reference<'_>) -> Result<Matching> {
 /// Buffers of an encoding thread.
 #[derive(Default)]
 struct Worker {
+    moments: Vec<u8>,
     base: Vec<u8>,
     check: Vec<u8>,
     codec: Scratch,
@@ -138,6 +155,8 @@ struct Encoded {
     raw: Vec<u8>,
     /// `None` if the chunk was written before.
     new: Option<(Vec<u8>, Base)>,
+    /// The second moments that it is based on.
+    moments: Option<ChunkId>,
     /// How far `raw` is from what was read.
     loss: Option<Report>,
 }
@@ -154,7 +173,7 @@ impl Job<'_> {
     fn encode(
         &self,
         piece: &Piece,
-        master: Option<ByteRange>,
+        own: OwnBase,
         known: &HashSet<ChunkId>,
         worker: &mut Worker,
     ) -> Result<Encoded> {
@@ -173,18 +192,24 @@ impl Job<'_> {
         }
         let id = ChunkId::of(&raw);
         if known.contains(&id) {
-            return Ok(Encoded { id, raw, new: None, loss });
+            return Ok(Encoded { id, raw, new: None, moments: None, loss });
         }
-        let Worker { base, check, codec: scratch } = worker;
+        let Worker { moments, base, check, codec: scratch } = worker;
         let mut bytes = Vec::with_capacity(len / 2);
-        let rounded_from = match master {
-            Some(range) => {
-                base.resize(usize::try_from(range.len).unwrap_or(0), 0);
-                let read = self.source.read_exact_at(base, range.offset);
-                read.map_err(|e| Error::io("read", "the file", e))?;
+        let rounded_from = match own {
+            OwnBase::Master(range) => {
+                self.read(range, base)?;
                 Some(range).filter(|_| codec::encode_rounded(&raw, piece.element, base, scratch, &mut bytes))
             }
-            None => None,
+            OwnBase::None | OwnBase::Moments(_) => None,
+        };
+        let second = match own {
+            OwnBase::Moments(range) => {
+                self.read(range, moments)?;
+                // No chunk is its own base.
+                Some(range).filter(|_| *moments != raw)
+            }
+            OwnBase::None | OwnBase::Master(_) => None,
         };
         let against = match (&quantized, rounded_from) {
             (_, Some(range)) => Base::Own(range),
@@ -201,18 +226,27 @@ impl Job<'_> {
                         raw: &raw,
                         element: piece.element,
                         grid: piece.grid(&self.layout.tensors),
-                        moments: None,
+                        moments: second.is_some().then_some(moments.as_slice()),
                         base: with,
                     },
                     options,
                     scratch,
                     &mut bytes,
                 );
-                range.filter(|_| against == Against::Base).map_or(Base::None, Base::Reference)
+                match against {
+                    Against::Nothing => Base::None,
+                    Against::Base => range.map_or(Base::None, Base::Reference),
+                    Against::Moments => second.map_or(Base::None, Base::Moments),
+                }
             }
         };
+        let decoded_with = match against {
+            Base::None => None,
+            Base::Reference(_) | Base::Own(_) => Some(base.as_slice()),
+            Base::Moments(_) => Some(moments.as_slice()),
+        };
         check.resize(len, 0);
-        codec::decode(&bytes, (against != Base::None).then_some(base.as_slice()), scratch, check)
+        codec::decode(&bytes, decoded_with, scratch, check)
             .map_err(|e| Error::corrupt(format!("chunk {id} just after encoding"), e.to_string()))?;
         if *check != raw {
             return Err(Error::corrupt(
@@ -220,7 +254,13 @@ impl Job<'_> {
                 "it decodes to other bytes",
             ));
         }
-        Ok(Encoded { id, raw, new: Some((bytes, against)), loss })
+        let moments = matches!(against, Base::Moments(_)).then(|| ChunkId::of(moments));
+        Ok(Encoded { id, raw, new: Some((bytes, against)), moments, loss })
+    }
+
+    fn read(&self, range: ByteRange, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.resize(usize::try_from(range.len).unwrap_or(0), 0);
+        self.source.read_exact_at(bytes, range.offset).map_err(|e| Error::io("read", "the file", e))
     }
 
     /// Reads what a piece may be based on.
@@ -241,6 +281,10 @@ struct Written<'a> {
     extents: Vec<Extent>,
     records: Vec<Record>,
     known: HashSet<ChunkId>,
+    /// Those of them that are based on the file itself.
+    own: HashSet<ChunkId>,
+    /// Those that may not be, known or yet to come: others are based on them as their moments.
+    moments: HashSet<ChunkId>,
     /// End of the last piece in the file.
     position: u64,
     /// Bytes written.
@@ -256,6 +300,8 @@ impl<'a> Written<'a> {
             extents: Vec::new(),
             records: Vec::new(),
             known: HashSet::new(),
+            own: HashSet::new(),
+            moments: HashSet::new(),
             position: 0,
             stored: 0,
             total,
@@ -268,6 +314,18 @@ impl<'a> Written<'a> {
         self.out.write_all(bytes).map_err(|e| Error::io("write", "the compressed checkpoint", e))?;
         self.stored += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Whether a chunk can be written as it is encoded. Tensors may have bytes in common, so that the second moments of one
+    /// are the first ones of another.
+    fn takes(&self, encoded: &Encoded) -> bool {
+        match encoded.new {
+            Some((_, Base::Own(_) | Base::Moments(_))) if !self.known.contains(&encoded.id) => {
+                !self.moments.contains(&encoded.id)
+                    && encoded.moments.is_none_or(|moments| !self.own.contains(&moments))
+            }
+            _ => true,
+        }
     }
 
     fn add(&mut self, piece: &Piece, encoded: &Encoded) -> Result<()> {
@@ -283,6 +341,10 @@ impl<'a> Written<'a> {
             let stored = ByteRange { offset: self.stored, len: bytes.len() as u64 };
             self.write(bytes)?;
             self.records.push(Record { id: encoded.id, raw_len, stored, base: *base });
+            if matches!(base, Base::Own(_) | Base::Moments(_)) {
+                self.own.insert(encoded.id);
+            }
+            self.moments.extend(encoded.moments);
         }
         Ok(())
     }
@@ -313,6 +375,9 @@ impl<'a> Written<'a> {
         losses: Vec<Loss>,
     ) -> Result<Summary> {
         self.skip_to(self.total);
+        if !self.moments.is_subset(&self.known) {
+            return Err(Error::corrupt("the file", "it changed while it was read"));
+        }
         let is_delta = |record: &&Record| matches!(record.base, Base::Reference(_));
         let deltas = self.records.iter().filter(is_delta).count() as u64;
         let footer = Footer {

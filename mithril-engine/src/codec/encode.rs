@@ -265,17 +265,18 @@ fn encode_parts(
         }
         return Against::Nothing;
     }
-    // A symbol of fp16 is its upper byte: unless that is predicted, planes are as short, and faster.
-    let is_predicted = |kind: &float::Kind| {
-        formats.all || input.element != Element::F16 || float::predicts(raw, *kind, input.grid, input.moments)
-    };
-    let kind = float::Kind::of(input.element).filter(|kind| formats.float && is_predicted(kind));
-    let Some(kind) = kind else {
+    let Some(kind) = float::Kind::of(input.element).filter(|_| formats.float) else {
         as_planes(scratch, out);
         return Against::Nothing;
     };
+    let prediction = float::predict(raw, kind, input.grid, input.moments);
+    // A symbol of fp16 is its upper byte: unless that is predicted, planes are as short, and faster.
+    if !formats.all && input.element == Element::F16 && !prediction.is_any() {
+        as_planes(scratch, out);
+        return Against::Nothing;
+    }
     out.push(tag::FLOAT);
-    let predicted = float::encode(raw, kind, input.grid, input.moments, scratch, out);
+    let predicted = float::encode(raw, kind, prediction, input.moments, scratch, out);
     // What repeats, or takes few values, is no use to a coder of exponents.
     let taken = out.len() - start;
     let try_planes = formats.all || (choice::planes_bytes(raw, number) as f64) < taken as f64 * PLANES_SHARE;

@@ -249,8 +249,9 @@ pub(super) fn repeats(raw: &[u8], number: Number, run: usize) -> bool {
         for ((last, x), before) in elements.iter().zip(rest).zip(&elements[run.saturating_sub(1)..]) {
             hash = hash.wrapping_mul(HASH).wrapping_add(load(x)).wrapping_sub(load(last).wrapping_mul(past));
             same = if x == before { same + 1 } else { 0 };
-            // The upper bits depend on all elements. What stays the same is a run of one value, and needs no search.
-            if hash < u64::MAX / ONE_IN && same + 1 < run {
+            // Multiplied once more, so that the upper bits depend on the last element as well. What stays the same is a run of one
+            // value, and needs no search.
+            if hash.wrapping_mul(HASH) < u64::MAX / ONE_IN && same + 1 < run {
                 remembered.push(hash);
             }
         }

@@ -38,6 +38,7 @@ pub(crate) fn targets() -> Vec<Target> {
         }),
         target("planes", "codec::decode, byte planes", || seeds(Format::Planes)),
         target("plane-block", "codec::decode, one plane block", plane_blocks),
+        target("palette", "codec::decode, palettes", palettes),
         target("delta16", "codec::decode, 16-bit differences", || seeds(Format::Delta16)),
         target("zstd", "codec::decode, zstd frames", || seeds(Format::Zstd)),
         target("float", "codec::decode, floats by themselves", || seeds(Format::Float)),
@@ -294,6 +295,34 @@ fn plane_blocks() -> Vec<Case> {
         }
     }
     cases.retain(|case| Format::of(&case.input) == Some(Format::Planes));
+    cases
+}
+
+/// Chunks of few values, of every width.
+fn palettes() -> Vec<Case> {
+    let mut random = Random::new(4, "palettes");
+    let mut scratch = Scratch::default();
+    let mut cases = Vec::new();
+    for count in COUNTS.into_iter().filter(|count| *count < 10_000) {
+        for element in [Element::U8, Element::Bf16, Element::I32, Element::F64] {
+            // Places of 1, 2, 4 and 8 bits, with places that have no value and without.
+            for values in [2, 3, 4, 9, 16, 100, 256] {
+                let width = element.width();
+                let table: Vec<u8> = (0..values * width).map(|_| random.byte()).collect();
+                let mut raw: Vec<u8> = (0..count)
+                    .flat_map(|_| table.chunks_exact(width).nth(random.below(values)).unwrap_or_default())
+                    .copied()
+                    .collect();
+                raw.extend(vec![7; count % width]);
+                let mut input = Vec::new();
+                let options = Options { level: Level::Fast, planes: true };
+                codec::encode(&Input::new(&raw, element), options, &mut scratch, &mut input);
+                cases.push(Case { input, base: None, len: raw.len(), choice: 1 });
+            }
+        }
+    }
+    // Tag, width and transform.
+    cases.retain(|case| case.input.starts_with(&[2]) && case.input.get(2) == Some(&5));
     cases
 }
 

@@ -195,38 +195,78 @@ pub(super) fn steps(raw: &[u8], number: Number) -> bool {
     }
 }
 
-/// Of the runs of this many elements, one in [`ONE_IN`] is remembered, chosen by what it holds: so two that are alike are
+/// How integers are in order, which their bytes by themselves do not tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Order {
+    /// They are better told by their steps.
+    pub(super) steps: bool,
+    /// They repeat what came before.
+    pub(super) repeats: bool,
+}
+
+impl Order {
+    /// Looks for it. Their values may be many.
+    pub(super) fn of(raw: &[u8], number: Number) -> Self {
+        Self { steps: steps(raw, number), repeats: repeats(raw, number, RUN_ELEMENTS) }
+    }
+}
+
+/// Of the runs of some elements, one in [`ONE_IN`] is remembered, chosen by what it holds: so two that are alike are
 /// both remembered, however far apart.
-const RUN_ELEMENTS: usize = 4;
 const ONE_IN: u64 = 64;
 
-/// Runs that were there before, one in this many, from which a search for them pays.
-const REPEATED: usize = 8;
+/// Elements of such a run, of values that are many.
+pub(super) const RUN_ELEMENTS: usize = 4;
 
-/// Whether integers repeat what came before.
-pub(super) fn repeats(raw: &[u8], number: Number) -> bool {
-    fn of<const WIDTH: usize>(raw: &[u8], load: impl Fn(&[u8; WIDTH]) -> u64) -> bool {
-        let mut remembered: Vec<u64> = raw
-            .as_chunks::<WIDTH>()
-            .0
-            .array_windows::<RUN_ELEMENTS>()
-            // What stays the same is a run, and needs no search.
-            .filter(|run| run.iter().any(|x| *x != run[0]))
-            .map(|run| run.iter().fold(HASH, |hash, x| (hash ^ load(x)).wrapping_mul(HASH).rotate_left(29)))
-            .filter(|hash| hash.is_multiple_of(ONE_IN))
-            .collect();
+/// Bits that a run must have where values are few: so many are not there twice in a chunk by chance. And its elements
+/// at most.
+const RUN_BITS: f64 = 40.0;
+const RUN_ELEMENTS_MAX: usize = 512;
+
+/// Runs that were there before, one in this many and a few more, from which a search for them pays.
+const REPEATED: usize = 8;
+const REPEATED_LEAST: usize = 4;
+
+/// Elements of a run that is not there twice by chance, if `bytes` is what `count` elements take.
+pub(super) fn run_elements(count: usize, bytes: usize) -> usize {
+    let bits = (bytes * 8) as f64 / count.max(1) as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "any number is")]
+    let run = (RUN_BITS / bits).ceil() as usize;
+    run.clamp(RUN_ELEMENTS, RUN_ELEMENTS_MAX)
+}
+
+/// Whether integers repeat what came before, by runs of so many.
+pub(super) fn repeats(raw: &[u8], number: Number, run: usize) -> bool {
+    fn of<const WIDTH: usize>(raw: &[u8], run: usize, load: impl Fn(&[u8; WIDTH]) -> u64) -> bool {
+        let elements = raw.as_chunks::<WIDTH>().0;
+        let run = run.min(elements.len());
+        let (first, rest) = elements.split_at(run);
+        let mut hash = first.iter().fold(0u64, |hash, x| hash.wrapping_mul(HASH).wrapping_add(load(x)));
+        // What the first element of a run counts for when the run has moved past it.
+        let past = (0..run).fold(1u64, |power, _| power.wrapping_mul(HASH));
+        let mut same = first.array_windows().rev().take_while(|[before, x]| before == x).count();
+        let mut remembered = Vec::new();
+        for ((last, x), before) in elements.iter().zip(rest).zip(&elements[run.saturating_sub(1)..]) {
+            hash = hash.wrapping_mul(HASH).wrapping_add(load(x)).wrapping_sub(load(last).wrapping_mul(past));
+            same = if x == before { same + 1 } else { 0 };
+            // Multiplied once more, so that the upper bits depend on the last element as well. What stays the same is a run of one
+            // value, and needs no search.
+            if hash.wrapping_mul(HASH) < u64::MAX / ONE_IN && same + 1 < run {
+                remembered.push(hash);
+            }
+        }
         let count = remembered.len();
         remembered.sort_unstable();
         remembered.dedup();
-        (count - remembered.len()) * REPEATED > count
+        (count - remembered.len()) * REPEATED > count + REPEATED_LEAST * REPEATED
     }
     /// Odd, and no pattern: the fraction of the golden ratio.
     const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
     match number.width {
-        1 => of(raw, |x| w1::load(x).into()),
-        2 => of(raw, |x| w2::load(x).into()),
-        4 => of(raw, |x| w4::load(x).into()),
-        _ => of(raw, w8::load),
+        1 => of(raw, run, |x| w1::load(x).into()),
+        2 => of(raw, run, |x| w2::load(x).into()),
+        4 => of(raw, run, |x| w4::load(x).into()),
+        _ => of(raw, run, w8::load),
     }
 }
 
@@ -261,4 +301,30 @@ fn sample<const WIDTH: usize>(
         }
     }
     judge(&alone, &delta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Random;
+    use super::*;
+
+    #[test]
+    fn few_values_repeat_only_what_chance_does_not() {
+        let number = Number { width: 4, signed: false };
+        let mut random = Random(6);
+        for values in [2, 3, 10, 100] {
+            let labels: Vec<u8> = (0..50_000)
+                .flat_map(|_| u32::try_from(random.next() % values).unwrap().to_le_bytes())
+                .collect();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few bytes")]
+            let run = run_elements(50_000, ((values as f64).log2() * 50_000.0 / 8.0) as usize);
+            assert!(!repeats(&labels, number, run), "{values}");
+            assert!(repeats(&[&labels[..], &labels[..]].concat(), number, run), "{values}");
+        }
+        // One value is a run, and so are less than a run.
+        for len in [0, 1, 3, 4, 5, 511, 512, 513, 10_000] {
+            assert!(!repeats(&vec![0; len * 4], number, RUN_ELEMENTS_MAX), "{len}");
+            assert!(!repeats(&vec![0; len * 4], number, run_elements(len, 0)), "{len}");
+        }
+    }
 }

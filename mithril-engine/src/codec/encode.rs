@@ -1,10 +1,12 @@
 //! Which formats a chunk is offered to, and the shortest of what they make of it.
 
-use super::choice::{self, Changes, Choice, Delta};
+use super::choice::{self, Changes, Choice, Delta, Order};
 use super::dispatch::{Isa, isa};
 use super::float::{self, Grid};
 use super::numeric::Transform;
-use super::{Against, Level, Options, Scratch, context16, context32, delta16, planes, rounded, scaled, tag};
+use super::{
+    Against, Level, Options, Scratch, context16, context32, delta16, palette, planes, rounded, scaled, tag,
+};
 use crate::quantize::Quantized;
 use crate::tensor::Element;
 
@@ -13,6 +15,9 @@ const SMALL_BYTES: usize = 64 << 10;
 
 /// Where byte planes would take less than this share of what a float format took, they are tried.
 const PLANES_SHARE: f64 = 0.97;
+
+/// Where a palette takes less than this share of what byte planes would, nothing else is tried.
+const PALETTE_SHARE: f64 = 0.95;
 
 /// A chunk, and what is known about it.
 #[derive(Clone, Copy, Debug)]
@@ -156,28 +161,28 @@ fn encode_numbers(
 ) -> Against {
     let start = out.len();
     let Some(base) = input.base.filter(|base| base.len() == input.raw.len()) else {
-        return encode_alone(input, number, formats, scratch, out);
+        return encode_alone(input, number, None, formats, scratch, out);
     };
+    let mut order = None;
     let choice = match choice::choose(input.raw, number, base) {
         // That was judged without what the moments tell.
         Choice::Delta(delta) if input.moments.is_some() => Choice::Either(delta),
-        // That was judged by what they are, not by their steps.
-        Choice::Delta(delta)
-            if is_integer(input.element)
-                && (choice::steps(input.raw, number) || choice::repeats(input.raw, number)) =>
-        {
-            Choice::Either(delta)
+        // That was judged by their bytes, not by their values, steps or repetitions.
+        Choice::Delta(delta) if palette::is_likely(input.raw, number.width) => Choice::Either(delta),
+        Choice::Delta(delta) if is_integer(input.element) => {
+            let Order { steps, repeats } = *order.insert(Order::of(input.raw, number));
+            if steps || repeats { Choice::Either(delta) } else { Choice::Delta(delta) }
         }
         choice => choice,
     };
     match choice {
-        Choice::Alone => encode_alone(input, number, formats, scratch, out),
+        Choice::Alone => encode_alone(input, number, order, formats, scratch, out),
         Choice::Delta(delta) => {
             encode_delta(input, base, number, delta, formats, scratch, out);
             Against::Base
         }
         Choice::Either(delta) => {
-            let alone = encode_alone(input, number, formats, scratch, out);
+            let alone = encode_alone(input, number, order, formats, scratch, out);
             let shorter = keep_shorter(out, start, |out| {
                 encode_delta(input, base, number, delta, formats, scratch, out);
             });
@@ -186,9 +191,58 @@ fn encode_numbers(
     }
 }
 
+/// Encodes a chunk by itself. `order` is that of its integers, if it is known already.
 fn encode_alone(
     input: &Input<'_>,
     number: Number,
+    order: Option<Order>,
+    formats: Formats,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Against {
+    let start = out.len();
+    let raw = input.raw;
+    let is_integer = is_integer(input.element);
+    let steps = order.map_or_else(|| is_integer && choice::steps(raw, number), |order| order.steps);
+    if steps || !as_palette(raw, number, scratch, out) {
+        let repeats = || is_integer && choice::repeats(raw, number, choice::RUN_ELEMENTS);
+        let order = order.unwrap_or_else(|| Order { steps, repeats: repeats() });
+        return encode_parts(input, number, order, formats, scratch, out);
+    }
+    let taken = out.len() - start;
+    // Few values are in any order by chance, but for long.
+    let run = choice::run_elements(raw.len() / number.width, taken);
+    let order = Order { steps, repeats: is_integer && choice::repeats(raw, number, run) };
+    let is_shortest = !formats.all
+        && !order.repeats
+        && (taken as f64) < choice::planes_bytes(raw, number) as f64 * PALETTE_SHARE;
+    if is_shortest {
+        return Against::Nothing;
+    }
+    let mut against = Against::Nothing;
+    let encode = |out: &mut Vec<u8>| against = encode_parts(input, number, order, formats, scratch, out);
+    if keep_shorter(out, start, encode) { against } else { Against::Nothing }
+}
+
+/// Appends a palette if there are few values, and then is `true`.
+fn as_palette(raw: &[u8], number: Number, scratch: &mut Scratch, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    if !palette::is_likely(raw, number.width) {
+        return false;
+    }
+    out.push(tag::PLANES);
+    let fits = palette::encode(raw, number.width, scratch, out);
+    if !fits {
+        out.truncate(start);
+    }
+    fits
+}
+
+/// Encodes the bytes or the parts of elements each by themselves.
+fn encode_parts(
+    input: &Input<'_>,
+    number: Number,
+    order: Order,
     formats: Formats,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
@@ -200,7 +254,7 @@ fn encode_alone(
         out.push(tag::PLANES);
         let transform = match number.signed {
             true => Transform::RotateSign,
-            false if is_integer && choice::steps(raw, number) => Transform::Step,
+            false if order.steps => Transform::Step,
             false => Transform::None,
         };
         planes::encode(raw, number.width, transform, None, scratch, out);
@@ -208,22 +262,23 @@ fn encode_alone(
     if is_integer {
         as_planes(scratch, out);
         // What repeats itself (rows of indices, batches of tokens) does so at distances that only a search finds.
-        if formats.all || choice::repeats(raw, number) {
+        if formats.all || order.repeats {
             keep_shorter(out, start, |out| as_zstd(raw, formats.zstd, scratch, out));
         }
         return Against::Nothing;
     }
-    // A symbol of fp16 is its upper byte: unless that is predicted, planes are as short, and faster.
-    let is_predicted = |kind: &float::Kind| {
-        formats.all || input.element != Element::F16 || float::predicts(raw, *kind, input.grid, input.moments)
-    };
-    let kind = float::Kind::of(input.element).filter(|kind| formats.float && is_predicted(kind));
-    let Some(kind) = kind else {
+    let Some(kind) = float::Kind::of(input.element).filter(|_| formats.float) else {
         as_planes(scratch, out);
         return Against::Nothing;
     };
+    let prediction = float::predict(raw, kind, input.grid, input.moments);
+    // A symbol of fp16 is its upper byte: unless that is predicted, planes are as short, and faster.
+    if !formats.all && input.element == Element::F16 && !prediction.is_any() {
+        as_planes(scratch, out);
+        return Against::Nothing;
+    }
     out.push(tag::FLOAT);
-    let predicted = float::encode(raw, kind, input.grid, input.moments, scratch, out);
+    let predicted = float::encode(raw, kind, prediction, input.moments, scratch, out);
     // What repeats, or takes few values, is no use to a coder of exponents.
     let taken = out.len() - start;
     let try_planes = formats.all || (choice::planes_bytes(raw, number) as f64) < taken as f64 * PLANES_SHARE;

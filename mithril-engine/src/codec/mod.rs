@@ -7,7 +7,7 @@
 //! ```text
 //! 0 raw       the bytes
 //! 1 same      nothing: the chunk is its base
-//! 2 planes    width and transform, then blocks of byte planes
+//! 2 planes    width and transform, then blocks of byte planes, or of places in a palette
 //! 3 delta16   blocks of changed-element bitmap, symbols and escapes, against the base
 //! 4 zstd      a zstd frame, with the base as its dictionary if there is one
 //! 5 float     blocks of floating-point numbers by themselves
@@ -29,6 +29,7 @@ mod entropy;
 mod float;
 mod numeric;
 mod options;
+mod palette;
 mod plane_block;
 mod planes;
 mod rans;
@@ -73,7 +74,7 @@ pub enum Format {
     Raw = tag::RAW,
     /// Nothing: the chunk is its base.
     Same = tag::SAME,
-    /// Byte planes, alone or of differences.
+    /// Byte planes, alone or of differences, or places in a palette.
     Planes = tag::PLANES,
     /// 16-bit differences with a bitmap of the changed.
     Delta16 = tag::DELTA16,

@@ -57,7 +57,7 @@ pub(super) fn encode(plane: &[u8], scratch: &mut BlockScratch, out: &mut Vec<u8>
 fn encode_level(plane: &[u8], levels: &mut [Level], huffman: &mut Huffman, out: &mut Vec<u8>) {
     let start = out.len();
     // One pass that ends at the first other byte; the counting below is of a sample and cannot tell.
-    if plane.iter().all(|byte| *byte == plane[0]) {
+    if plane.is_empty() || plane[1..] == plane[..plane.len() - 1] {
         out.extend_from_slice(&[kind::RUN, plane.first().copied().unwrap_or(0)]);
         return;
     }

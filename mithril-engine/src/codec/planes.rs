@@ -6,10 +6,12 @@
 //! block   one plane block a byte of width, lowest byte first
 //! tail    the bytes after the last whole element, as they are
 //! ```
+//!
+//! Where the transform is that of [`palette`], blocks are something else.
 
 use super::dispatch::multiversion;
 use super::numeric::Transform;
-use super::{BLOCK_ELEMENTS, DecodeError, Decoded, Scratch, plane_block, take, take_u8};
+use super::{BLOCK_ELEMENTS, DecodeError, Decoded, Scratch, palette, plane_block, take, take_u8};
 
 /// Defines the splitting into planes and the joining of one width. Each plane is a parameter of its own, so that the
 /// compiler knows that they do not overlap, and vectorises.
@@ -223,6 +225,9 @@ pub(super) fn decode(
         return Err(DecodeError::Malformed("an element has an impossible width"));
     }
     let code = take_u8(&mut body)?;
+    if code == palette::CODE {
+        return palette::decode(body, width, scratch, out);
+    }
     let transform = Transform::from_code(code).ok_or(DecodeError::Malformed("unknown transform"))?;
     let base = match (transform.needs_base(), base) {
         (false, _) => &[][..],

@@ -212,6 +212,48 @@ fn steps_of_every_width_come_back() {
 }
 
 #[test]
+fn few_values_are_in_a_palette() {
+    let mut random = Random(10);
+    let book: Vec<f32> = (0..16).map(|_| half::f16::from_f64(random.normal()).to_f32() * 0.05).collect();
+    let mut places = |count: u64| -> Vec<usize> {
+        (0..100_000).map(|_| usize::try_from(random.next() % count).unwrap()).collect()
+    };
+    let floats: Vec<u8> = places(16).iter().flat_map(|&place| book[place].to_le_bytes()).collect();
+    let halves: Vec<u8> =
+        places(3).iter().flat_map(|&place| half::f16::from_f32(book[place]).to_le_bytes()).collect();
+    let doubles: Vec<u8> =
+        places(100).iter().flat_map(|&place| (place as f64 * 0.037).to_le_bytes()).collect();
+    // Unlike places, bytes of these integers tell the same thing several times.
+    let integers: Vec<u8> =
+        places(10).iter().flat_map(|&place| (place as u64 * 12_345_678).to_le_bytes()).collect();
+    for level in Level::ALL {
+        for (raw, element, bits) in [
+            (&floats, Element::F32, 4.0),
+            (&floats, Element::Complex64, 8.0),
+            (&halves, Element::F16, 1.585),
+            (&doubles, Element::F64, 6.644),
+            (&integers, Element::I64, 3.322),
+            (&integers, Element::U64, 3.322),
+        ] {
+            let (format, len) = at_level(level, raw, element);
+            let taken = len as f64 * 8.0 / (raw.len() / element.width()) as f64;
+            assert_eq!(format, Format::Planes);
+            assert!(taken < bits * 1.05, "{level:?} {element:?} {taken}");
+            // Also beside a base of which nothing stayed.
+            let other: Vec<u8> = raw.iter().map(|byte| byte.wrapping_mul(3)).collect();
+            assert!(roundtrip(raw, element, Some(&other)) <= len, "{element:?}");
+            roundtrip(&raw[..raw.len() - 3], element, None);
+        }
+        // Sorted, they are told by their steps.
+        let sorted: Vec<u8> = (0..100_000u64).flat_map(|i| (i / 9000).to_le_bytes()).collect();
+        assert!(at_level(level, &sorted, Element::I64).1 < 1000);
+    }
+    // What repeats is found behind a palette, too.
+    let repeated = integers[..40_000].repeat(20);
+    assert!(at_level(Level::Max, &repeated, Element::I64).1 < 10_000);
+}
+
+#[test]
 fn moments_of_another_length_are_ignored() {
     let raw = bf16_weights(20_000, 5);
     for element in [Element::Bf16, Element::F16] {
@@ -372,6 +414,7 @@ fn every_truncation_and_every_extension_is_an_error() {
         (moved(&weights, 0.9, 3), Element::Bf16, Some(&weights[..])),
         (moved(&weights, 0.05, 3), Element::F32, Some(&weights[..])),
         (text.clone(), Element::Bytes, None),
+        (text.clone(), Element::U32, None),
         (text, Element::Bytes, Some(&weights[..])),
     ] {
         let mut encoded = Vec::new();
@@ -486,12 +529,14 @@ fn golden_chunks_decode() {
     let float = format!("{GOLDEN_FLOAT}00200800{}20014020{}", "20".repeat(60), "01".repeat(60));
     let masters = unhex("0080803f0080813f0000803f");
     let counted = unhex("0a0000000c0000000b0000002c010000");
-    let golden: [Golden<'_>; 10] = [
+    let chosen = unhex("070000002c01000007000000000001002c0100002a");
+    let golden: [Golden<'_>; 11] = [
         ("raw", "00616263", None, b"abc"),
         ("same", "01", Some(&base), &base),
         ("planes, run: bf16 infinities", "020201010001ff", None, &[0x80, 0x7f]),
         ("planes, raw and tail", "0202000001020003042a", None, &[1, 3, 2, 4, 42]),
         ("planes, steps", "0204040014040142000000000201000100", None, &counted),
+        ("planes, palette", "02040502070000002c010000000001000084012a", None, &chosen),
         ("delta16 sparse", GOLDEN_SPARSE, Some(&base), &changed),
         ("delta16 dense", GOLDEN_DENSE, Some(&base), &changed),
         ("zstd", GOLDEN_ZSTD, None, &text),

@@ -24,6 +24,7 @@ mod split;
 mod survey;
 mod zeros;
 
+pub(super) use predict::Choice as Prediction;
 pub use predict::Grid;
 
 use super::dispatch::{Isa, isa};
@@ -73,25 +74,25 @@ pub(super) struct FloatScratch {
     parts: Vec<u8>,
 }
 
-/// Appends the body of `raw`. `grid` says how its elements lie in their tensor; `moments` are the second moments of
-/// the same elements, of the type and length of `raw`. Either is used only where it pays, and the latter are then
-/// needed to decode. The result is longer than `raw` by at most 8 bytes and one a block.
+/// Chooses what to predict by, where that pays. `grid` says how the elements lie in their tensor; `moments` are the second
+/// moments of the same elements, of the type and length of `raw`.
+pub(super) fn predict(raw: &[u8], kind: Kind, grid: Option<Grid>, moments: Option<&[u8]>) -> Prediction {
+    let whole = raw.len() - raw.len() % kind.width;
+    let grid = grid.filter(|_| !kind.pairs);
+    survey::choose(&raw[..whole], kind, grid, usable(moments, raw, kind))
+}
+
+/// Appends the body of `raw`. Returns whether the moments, those that [`predict`] was given, are needed to decode. The result
+/// is longer than `raw` by at most 8 bytes and one a block.
 pub(super) fn encode(
     raw: &[u8],
     kind: Kind,
-    grid: Option<Grid>,
+    prediction: Prediction,
     moments: Option<&[u8]>,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> bool {
-    encode_for(isa(), raw, kind, grid, moments, &mut scratch.float, out)
-}
-
-/// Whether [`encode`] would predict the elements.
-pub(super) fn predicts(raw: &[u8], kind: Kind, grid: Option<Grid>, moments: Option<&[u8]>) -> bool {
-    let whole = raw.len() - raw.len() % kind.width;
-    let grid = grid.filter(|_| !kind.pairs);
-    survey::choose(&raw[..whole], kind, grid, usable(moments, raw, kind)).flags() != 0
+    encode_for(isa(), raw, kind, prediction, moments, &mut scratch.float, out)
 }
 
 /// The second moments of the whole elements of `raw`, if they are that.
@@ -105,7 +106,7 @@ fn encode_for(
     isa: Isa,
     raw: &[u8],
     kind: Kind,
-    grid: Option<Grid>,
+    prediction: Prediction,
     moments: Option<&[u8]>,
     scratch: &mut FloatScratch,
     out: &mut Vec<u8>,
@@ -123,14 +124,19 @@ fn encode_for(
     let whole = raw.len() - raw.len() % width;
     let elements = &raw[..whole];
     let moments = usable(moments, raw, kind);
-    let grid = grid.filter(|_| !kind.pairs);
-    let choice = survey::choose(elements, kind, grid, moments);
-    out.push(width_code | choice.flags());
-    let predictor =
-        choice.predictor(isa, elements, kind, moments, &mut scratch.predict, &mut scratch.block.rans, out);
+    out.push(width_code | prediction.flags());
+    let predictor = prediction.predictor(
+        isa,
+        elements,
+        kind,
+        moments,
+        &mut scratch.predict,
+        &mut scratch.block.rans,
+        out,
+    );
     encode_blocks(isa, elements, kind, &predictor, &mut scratch.block, out);
     out.extend_from_slice(&raw[whole..]);
-    choice.flags() & FLAG_MOMENTS != 0
+    prediction.flags() & FLAG_MOMENTS != 0
 }
 
 fn encode_blocks(

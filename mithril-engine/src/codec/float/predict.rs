@@ -32,7 +32,7 @@ pub(super) struct PredictScratch {
 
 /// What is predicted by.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Choice {
+pub(in crate::codec) struct Choice {
     pub(super) grid: Option<Grid>,
     pub(super) moments: bool,
     /// The mean of what is predicted, see [`Survey`].
@@ -42,6 +42,11 @@ pub(super) struct Choice {
 impl Choice {
     pub(super) fn flags(self) -> u8 {
         (if self.grid.is_some() { FLAG_GRID } else { 0 }) | (if self.moments { FLAG_MOMENTS } else { 0 })
+    }
+
+    /// Whether anything is predicted.
+    pub(in crate::codec) fn is_any(self) -> bool {
+        self.flags() != 0
     }
 
     /// Makes the predictor, and appends what the decoder needs to know of it.

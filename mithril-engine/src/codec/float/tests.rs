@@ -21,10 +21,11 @@ const CODED: u8 = 2;
 fn roundtrip(raw: &[u8], kind: Kind, grid: Option<Grid>, moments: Option<&[u8]>) -> (Vec<u8>, bool) {
     let mut scratch = FloatScratch::default();
     let mut expected = Vec::new();
-    let needed = encode_for(Isa::Portable, raw, kind, grid, moments, &mut scratch, &mut expected);
+    let prediction = predict(raw, kind, grid, moments);
+    let needed = encode_for(Isa::Portable, raw, kind, prediction, moments, &mut scratch, &mut expected);
     for isa in Isa::available() {
         let mut encoded = Vec::new();
-        assert_eq!(encode_for(isa, raw, kind, grid, moments, &mut scratch, &mut encoded), needed);
+        assert_eq!(encode_for(isa, raw, kind, prediction, moments, &mut scratch, &mut encoded), needed);
         assert!(encoded == expected, "{isa:?} {kind:?} {}", raw.len());
         let mut out = vec![0xaa; raw.len()];
         decode_for(isa, &encoded, moments.filter(|_| needed), &mut scratch, &mut out).unwrap();

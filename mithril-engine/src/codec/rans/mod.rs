@@ -121,6 +121,16 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// Puts the symbols of a group in the lanes of `mask` before the escapes.
+    fn put_escapes(&mut self, group: &Group, mut mask: u64) {
+        while mask != 0 {
+            let lane = 63 - mask.leading_zeros() as usize;
+            self.escapes_start -= 1;
+            self.escapes[self.escapes_start] = group[lane];
+            mask &= !(1 << lane);
+        }
+    }
+
     /// Appends what was encoded. `deeper` has the buffers for the escapes.
     fn finish(self, deeper: &mut [Level], out: &mut Vec<u8>) {
         let escapes = &self.escapes[self.escapes_start..];

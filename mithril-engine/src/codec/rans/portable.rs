@@ -10,25 +10,22 @@ pub(super) fn encode(encoder: &mut Encoder<'_>, groups: &[Group], nonzero: Optio
     let table = encoder.table;
     let (codes, zero_code) = table.codes();
     let mut states = join_states(&encoder.states);
-    let (mut stream_start, mut escapes_start) = (encoder.stream_start, encoder.escapes_start);
     for (index, group) in groups.iter().enumerate().rev() {
         let mask = nonzero.map_or(u64::MAX, |masks| masks[index]);
         if mask == 0 {
             continue;
         }
+        let mut escapes = 0;
         for lane in (0..LANES).rev() {
             let is_zero = mask >> lane & 1 == 0;
-            let symbol = group[lane];
-            let code = if is_zero { zero_code } else { codes[usize::from(symbol)] };
-            if !is_zero && table.rank[usize::from(symbol)] == table.symbols {
-                escapes_start -= 1;
-                encoder.escapes[escapes_start] = symbol;
-            }
-            states[lane] = put(states[lane], code, encoder.stream, &mut stream_start);
+            let symbol = usize::from(group[lane]);
+            let code = if is_zero { zero_code } else { codes[symbol] };
+            escapes |= u64::from(!is_zero && table.rank[symbol] == table.symbols) << lane;
+            states[lane] = put(states[lane], code, encoder.stream, &mut encoder.stream_start);
         }
+        encoder.put_escapes(group, escapes);
     }
     encoder.states = part_states(&states);
-    (encoder.stream_start, encoder.escapes_start) = (stream_start, escapes_start);
 }
 
 /// The state after a symbol with this code. If it was too great, its lower byte goes to the stream, which is filled

@@ -59,6 +59,32 @@ pub(in super::super) fn encode(encoder: &mut Encoder<'_>, groups: &[Group], nonz
     }
 }
 
+/// Encodes the groups that are not all zeros, each by `encode`: it is given the states, the group, the mask of its lanes that
+/// are no zeros, and the stream with its start, and says which lanes are escapes.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+fn each_group(
+    encoder: &mut Encoder<'_>,
+    groups: &[Group],
+    nonzero: Option<&[u64]>,
+    mut encode: impl FnMut(&mut [__m256i; LANES / STEP], &Group, u64, &mut [u8], &mut usize) -> u64,
+) {
+    let mut states = load_all(&Lanes(join_states(&encoder.states)));
+    let mut start = encoder.stream_start;
+    for (index, group) in groups.iter().enumerate().rev() {
+        let mask = nonzero.map_or(u64::MAX, |masks| masks[index]);
+        if mask == 0 {
+            continue;
+        }
+        let stream = &mut *encoder.stream;
+        assert!(start >= LANES && start <= stream.len(), "the stream has room for every group");
+        let escapes = encode(&mut states, group, mask, stream, &mut start);
+        encoder.put_escapes(group, escapes);
+    }
+    encoder.stream_start = start;
+    encoder.states = part_states(&store_all(&states).0);
+}
+
 /// Encodes `groups` of symbols that lie close to each other.
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
 fn encode_window(
@@ -72,15 +98,7 @@ fn encode_window(
         table.code(table.zero_rank()).to_le_bytes().map(|byte| _mm256_set1_epi8(byte.cast_signed()));
     let escape_start = _mm256_set1_epi8(table.start[usize::from(table.symbols)].cast_signed());
     let nothing = _mm256_setzero_si256();
-    let mut states = load_all(&Lanes(join_states(&encoder.states)));
-    let stream = &mut *encoder.stream;
-    let mut start = encoder.stream_start;
-    for (index, group) in groups.iter().enumerate().rev() {
-        let mask = nonzero.map_or(u64::MAX, |masks| masks[index]);
-        if mask == 0 {
-            continue;
-        }
-        assert!(start >= LANES && start <= stream.len(), "the stream has room for every group");
+    each_group(encoder, groups, nonzero, |states, group, mask, stream, start| {
         let mut escapes = 0u64;
         let (halves, _) = group.as_chunks::<{ LANES / 2 }>();
         for (half, symbols) in halves.iter().enumerate().rev() {
@@ -111,7 +129,7 @@ fn encode_window(
                 _mm256_unpackhi_epi8(frequency, nothing),
                 _mm256_unpackhi_epi8(first, nothing),
                 stream,
-                &mut start,
+                start,
             );
             let state = &mut states[2 * half];
             *state = put(
@@ -120,18 +138,11 @@ fn encode_window(
                 _mm256_unpacklo_epi8(frequency, nothing),
                 _mm256_unpacklo_epi8(first, nothing),
                 stream,
-                &mut start,
+                start,
             );
         }
-        while escapes != 0 {
-            let lane = 63 - escapes.leading_zeros() as usize;
-            encoder.escapes_start -= 1;
-            encoder.escapes[encoder.escapes_start] = group[lane];
-            escapes &= !(1 << lane);
-        }
-    }
-    encoder.stream_start = start;
-    encoder.states = part_states(&store_all(&states).0);
+        escapes
+    });
 }
 
 /// Encodes `groups` of any symbols.
@@ -147,15 +158,7 @@ fn encode_any(encoder: &mut Encoder<'_>, groups: &[Group], nonzero: Option<&[u64
     let zero_code = _mm256_packus_epi32(zero_code, zero_code);
     let escape_start = _mm256_set1_epi16(i16::from(table.start[usize::from(table.symbols)]));
     let low8 = _mm256_set1_epi16(0xff);
-    let mut states = load_all(&Lanes(join_states(&encoder.states)));
-    let stream = &mut *encoder.stream;
-    let mut start = encoder.stream_start;
-    for (index, group) in groups.iter().enumerate().rev() {
-        let mask = nonzero.map_or(u64::MAX, |masks| masks[index]);
-        if mask == 0 {
-            continue;
-        }
-        assert!(start >= LANES && start <= stream.len(), "the stream has room for every group");
+    each_group(encoder, groups, nonzero, |states, group, mask, stream, start| {
         let mut escapes = 0u64;
         for step in (0..LANES).step_by(STEP).rev() {
             let (mut reciprocal, mut code) = look_up(&codes, |lane| group[step + lane]);
@@ -168,17 +171,10 @@ fn encode_any(encoder: &mut Encoder<'_>, groups: &[Group], nonzero: Option<&[u64
             escapes |= (bits(_mm256_cmpeq_epi16(first, escape_start)) as u64) << step;
 
             let state = &mut states[step / STEP];
-            *state = put(*state, reciprocal, frequency, first, stream, &mut start);
+            *state = put(*state, reciprocal, frequency, first, stream, start);
         }
-        while escapes != 0 {
-            let lane = 63 - escapes.leading_zeros() as usize;
-            encoder.escapes_start -= 1;
-            encoder.escapes[encoder.escapes_start] = group[lane];
-            escapes &= !(1 << lane);
-        }
-    }
-    encoder.stream_start = start;
-    encoder.states = part_states(&store_all(&states).0);
+        escapes
+    });
 }
 
 /// What encoders look up for symbols below 64: in the order of the bytes of a code.

@@ -1,8 +1,9 @@
-//! Ratio and speed of the format context32 on the tensors of 32-bit floats of two safetensors files, with every instruction set of
-//! this processor, beside the codec's own choice:
-//! `cargo run --release --example context32_speed -- NEW.safetensors BASE.safetensors [tensors|whole]`.
+//! Ratio and speed of the formats context16 and context32 on the tensors of two safetensors files, by the elements of each,
+//! with every instruction set of this processor, beside the codec's own choice:
+//! `cargo run --release --example context_speed -- NEW.safetensors BASE.safetensors [tensors|whole]`.
 //!
-//! Tensors are cut as the packer cuts them, or taken as one (`whole`), and then cut. One thread; for each piece the best of several rounds.
+//! Tensors are cut as the packer cuts them, or taken as one (`whole`), and then cut. One thread; for each piece the best of
+//! several rounds.
 
 use std::time::Instant;
 
@@ -15,6 +16,10 @@ const ROUNDS: usize = 25;
 
 fn element(dtype: Dtype) -> Option<Element> {
     match dtype {
+        Dtype::BF16 => Some(Element::Bf16),
+        Dtype::F16 => Some(Element::F16),
+        Dtype::I16 => Some(Element::I16),
+        Dtype::U16 => Some(Element::U16),
         Dtype::F32 => Some(Element::F32),
         _ => None,
     }
@@ -22,7 +27,7 @@ fn element(dtype: Dtype) -> Option<Element> {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: context32_speed NEW BASE [tensors|whole]";
+    let usage = "usage: context_speed NEW BASE [tensors|whole]";
     let read = |path: String| std::fs::read(path).expect("the file is readable");
     let new = read(arguments.next().expect(usage));
     let base = read(arguments.next().expect(usage));
@@ -43,21 +48,29 @@ fn main() {
             _ => tensors.push((tensor.data().to_vec(), old.data().to_vec(), element)),
         }
     }
-    let pieces: Vec<(&[u8], &[u8], Element)> = tensors
+    let pieces: Vec<Piece<'_>> = tensors
         .iter()
         .flat_map(|(new, old, element)| {
             let pieces = new.chunks(CHUNK_TARGET_BYTES).zip(old.chunks(CHUNK_TARGET_BYTES));
             pieces.map(|(new, old)| (new, old, *element))
         })
         .collect();
-    let runs = Isa::available().map(|isa| (isa, true)).chain([(codec::isa(), false)]);
-    for (isa, context32) in runs {
-        codec::limit_isa(isa);
-        measure(isa, context32, &pieces);
+    for (format, wide) in [("context16", false), ("context32", true)] {
+        let pieces: Vec<_> =
+            pieces.iter().copied().filter(|(.., element)| (*element == Element::F32) == wide).collect();
+        let runs = Isa::available().map(|isa| (isa, Some(format))).chain([(codec::isa(), None)]);
+        for (isa, format) in runs.filter(|_| !pieces.is_empty()) {
+            codec::limit_isa(isa);
+            measure(isa, format, &pieces);
+        }
     }
 }
 
-fn measure(isa: Isa, context32: bool, pieces: &[(&[u8], &[u8], Element)]) {
+/// What is new, its base, and what both are.
+type Piece<'a> = (&'a [u8], &'a [u8], Element);
+
+/// Measures a format, or what the codec chooses.
+fn measure(isa: Isa, format: Option<&str>, pieces: &[Piece<'_>]) {
     let mut scratch = Scratch::default();
     let mut plain = vec![0; CHUNK_TARGET_BYTES];
     let mut out = Vec::with_capacity(CHUNK_TARGET_BYTES + 16);
@@ -67,16 +80,14 @@ fn measure(isa: Isa, context32: bool, pieces: &[(&[u8], &[u8], Element)]) {
         for _ in 0..ROUNDS {
             out.clear();
             let started = Instant::now();
-            let against = if context32 {
-                codec::encode_context32(piece, element, old, &mut scratch, &mut out);
+            let against = if format.is_some() {
+                // One of them is for the element.
+                let is_16 = codec::encode_context16(piece, element, old, &mut scratch, &mut out);
+                assert!(is_16 || codec::encode_context32(piece, element, old, &mut scratch, &mut out));
                 Against::Base
             } else {
-                codec::encode(
-                    &Input::new(piece, element).against(Some(old)),
-                    Options::default(),
-                    &mut scratch,
-                    &mut out,
-                )
+                let input = Input::new(piece, element).against(Some(old));
+                codec::encode(&input, Options::default(), &mut scratch, &mut out)
             };
             encode_best = started.elapsed().as_secs_f64().min(encode_best);
             let target = &mut plain[..piece.len()];
@@ -93,7 +104,7 @@ fn measure(isa: Isa, context32: bool, pieces: &[(&[u8], &[u8], Element)]) {
     }
     println!(
         "{} {isa:?}: ratio {:.3}  encode {:.0} MB/s  decode {:.0} MB/s",
-        if context32 { "context32" } else { "chosen   " },
+        format.unwrap_or("chosen   "),
         raw as f64 / stored as f64,
         raw as f64 / encode_seconds / 1e6,
         raw as f64 / decode_seconds / 1e6

@@ -69,7 +69,7 @@ impl Overlay {
         }
     }
 
-    /// Writes all of `data` at `offset` (at the end, if the handle appends). A packed file turns plain first.
+    /// Writes all of `data` at `offset`. A packed file turns plain first.
     pub(crate) fn write(&self, id: HandleId, offset: u64, data: &[u8], drop_privileges: bool) -> Result<u32> {
         let handle = self.handles.file(id)?;
         if !handle.writable {

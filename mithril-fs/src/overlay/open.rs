@@ -33,7 +33,11 @@ pub(crate) struct Opened {
 pub(crate) type Register<'a> = &'a dyn Fn(BorrowedFd<'_>) -> std::io::Result<Backing>;
 
 /// Flags of an `open` that are meant for the kernel's side of the handle, or are carried out here already.
+///
+/// The kernel says where to write, also at the end; and what was written through a mapping comes by the same descriptor,
+/// for the place where it was written: a descriptor that appends would put it at the end.
 const NOT_FOR_BELOW: OFlags = OFlags::CREATE
+    .union(OFlags::APPEND)
     .union(OFlags::EXCL)
     .union(OFlags::TRUNC)
     .union(OFlags::NOFOLLOW)

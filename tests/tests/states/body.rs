@@ -314,6 +314,30 @@ fn touching_a_packed_file_lasts() {
 }
 
 #[test]
+fn a_mapping_of_a_file_that_is_open_for_appending_writes_where_it_is() {
+    let mount = Mount::new(FLAGS);
+    let mut expected = packed_file(&mount, "w", 14);
+    let mut file = OpenOptions::new().read(true).append(true).open(mount.join("w")).unwrap();
+    let len = 4096;
+    // SAFETY: a new mapping of the first page of an open file that is longer; it is used and given back right here.
+    unsafe {
+        use std::os::fd::AsRawFd;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let mapped =
+            libc::mmap(std::ptr::null_mut(), len, rights, libc::MAP_SHARED, file.as_raw_fd(), 0).cast::<u8>();
+        assert!(mapped.cast() != libc::MAP_FAILED);
+        mapped.add(100).copy_from_nonoverlapping(b"mapped".as_ptr(), 6);
+        libc::munmap(mapped.cast(), len);
+    }
+    file.write_all(b"appended").unwrap();
+    drop(file);
+    expected[100..106].copy_from_slice(b"mapped");
+    expected.extend_from_slice(b"appended");
+    mount.sync();
+    assert!(fs::read(mount.join("w")).unwrap() == expected);
+}
+
+#[test]
 fn reads_are_cached_by_the_kernel_and_sendfile_works() {
     let mount = Mount::new(FLAGS);
     let expected = packed_file(&mount, "w", 13);

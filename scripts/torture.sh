@@ -25,5 +25,6 @@ say "every test, $factor times as long"
 started=$SECONDS
 cargo test --release --workspace --lib --bins --tests --locked --no-fail-fast
 "$ROOT/scripts/posix.sh" $((factor * 50000))
+"$ROOT/scripts/programs.sh" $((factor * 3))
 "$ROOT/scripts/aarch64.sh" || [ $? = 78 ]
 say "passed in $((SECONDS - started)) s"

@@ -9,16 +9,15 @@ mod convert;
 use std::ffi::OsStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     BackingId, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
-use rustix::fs::Stat;
 use rustix::io::Errno as LowerErrno;
 
 use aside::Aside;
@@ -28,8 +27,9 @@ use crate::fault::{self, Point};
 use crate::overlay::Overlay;
 use crate::overlay::attributes::Changes;
 use crate::overlay::names::Wanted;
-use crate::overlay::node::Backing;
+use crate::overlay::node::{Backing, NodeId};
 use crate::overlay::open::Opened;
+use crate::overlay::steady::Told;
 
 /// How long the kernel may believe a name: names change only through it.
 const ENTRY_TTL: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ pub(crate) struct Adapter {
     /// Whether the mount wants passthrough at all.
     passthrough: bool,
     /// Told once whether the kernel granted it.
-    granted: Arc<std::sync::OnceLock<Result<(), String>>>,
+    granted: Arc<OnceLock<Result<(), String>>>,
     aside: Aside,
 }
 
@@ -56,7 +56,7 @@ impl Adapter {
     pub(crate) fn new(
         overlay: Arc<Overlay>,
         passthrough: bool,
-        granted: Arc<std::sync::OnceLock<Result<(), String>>>,
+        granted: Arc<OnceLock<Result<(), String>>>,
     ) -> Self {
         Self { overlay, passthrough, granted, aside: Aside::default() }
     }
@@ -76,10 +76,11 @@ fn caller(request: &Request) -> (u32, u32) {
     (request.uid(), request.gid())
 }
 
-fn reply_entry(result: Result<(Arc<crate::overlay::node::Node>, Stat), Errno>, reply: ReplyEntry) {
+fn reply_entry(result: Result<Told, Errno>, reply: ReplyEntry) {
     match result {
-        Ok((node, stat)) => {
-            reply.entry_with_ttls(&ENTRY_TTL, &ttl(&stat), &attr(&stat, node.id), Generation(0));
+        Ok(told) => {
+            let attr = attr(&told.stat, told.node.id);
+            reply.entry_with_ttls(&ttl(&told), &ENTRY_TTL, &attr, Generation(0));
         }
         Err(error) => reply.error(error),
     }
@@ -97,6 +98,13 @@ fn flags_of(opened: &Opened) -> FopenFlags {
     flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
     flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct);
     flags
+}
+
+/// Lets the kernel ask for an inode's attributes again. If it does not know the inode, there is nothing to forget.
+pub(crate) fn forget_attributes(notifier: &Notifier, id: NodeId) {
+    /// No byte of the file, but its attributes.
+    const ATTRIBUTES_ONLY: i64 = -1;
+    let _ = notifier.inval_inode(INodeNo(id.0), ATTRIBUTES_ONLY, 0);
 }
 
 /// The registration that this adapter made, back from the overlay, which does not know what it is.
@@ -150,7 +158,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         match guard("getattr", || self.overlay.attributes(node(ino))) {
-            Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat, node(ino))),
+            Ok(told) => reply.attr(&ttl(&told), &attr(&told.stat, node(ino))),
             Err(error) => reply.error(error),
         }
     }
@@ -185,7 +193,7 @@ impl Filesystem for Adapter {
         let overlay = Arc::clone(&self.overlay);
         let work =
             move || match guard("setattr", || overlay.set_attributes(node(ino), fh.map(handle), &changes)) {
-                Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat, node(ino))),
+                Ok(told) => reply.attr(&ttl(&told), &attr(&told.stat, node(ino))),
                 Err(error) => reply.error(error),
             };
         // A new size may have to unpack or to sync, and a new time waits for a step of that or for a packing's end.

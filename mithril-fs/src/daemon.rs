@@ -209,7 +209,7 @@ pub(crate) fn run(
     // Never more than the file system below allows: a mount must not make programs set-user-id that were not.
     let below = overlay.space().map_err(failed)?.f_flag;
     let served = session::serve(
-        Arc::clone(&overlay),
+        &overlay,
         &SessionSettings {
             mountpoint: &settings.mountpoint,
             source: mountinfo::source_name(&settings.directory),

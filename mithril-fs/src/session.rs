@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, forget_attributes};
 use crate::overlay::Overlay;
 
 /// Threads that answer the kernel. More than processors: some of them wait for disks.
@@ -39,9 +39,9 @@ pub(crate) struct Served {
 }
 
 /// Mounts and begins to serve.
-pub(crate) fn serve(overlay: Arc<Overlay>, settings: &SessionSettings<'_>) -> std::io::Result<Served> {
+pub(crate) fn serve(overlay: &Arc<Overlay>, settings: &SessionSettings<'_>) -> std::io::Result<Served> {
     let granted = Arc::new(OnceLock::new());
-    let adapter = Adapter::new(overlay, settings.passthrough, Arc::clone(&granted));
+    let adapter = Adapter::new(Arc::clone(overlay), settings.passthrough, Arc::clone(&granted));
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(settings.source.clone()),
@@ -57,7 +57,10 @@ pub(crate) fn serve(overlay: Arc<Overlay>, settings: &SessionSettings<'_>) -> st
     config.acl = if settings.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
-    let session = Session::new(adapter, settings.mountpoint, &config)?.spawn()?;
+    let session = Session::new(adapter, settings.mountpoint, &config)?;
+    let notifier = session.notifier();
+    overlay.tell_kernel(Box::new(move |id| forget_attributes(&notifier, id)));
+    let session = session.spawn()?;
     let passthrough = granted.get().cloned().unwrap_or_else(|| Err("the kernel did not answer".to_owned()));
     Ok(Served { session, passthrough })
 }

@@ -8,9 +8,7 @@ use rustix::fs::{FileType as LowerType, OFlags, Stat, Timespec};
 use crate::overlay::handle::HandleId;
 use crate::overlay::lower;
 use crate::overlay::node::NodeId;
-
-/// How long the kernel may believe attributes of what is no regular file.
-const ATTRIBUTE_TTL: Duration = Duration::from_secs(1);
+use crate::overlay::steady::{ATTRIBUTE_TTL, Told};
 
 pub(super) fn node(ino: INodeNo) -> NodeId {
     NodeId(ino.0)
@@ -62,14 +60,9 @@ pub(super) fn attr(stat: &Stat, id: NodeId) -> FileAttr {
     }
 }
 
-/// Regular files are asked for each time: in passthrough, and through mappings that outlive their handles, they
-/// change without us.
-pub(super) fn ttl(stat: &Stat) -> Duration {
-    if LowerType::from_raw_mode(stat.st_mode) == LowerType::RegularFile {
-        Duration::ZERO
-    } else {
-        ATTRIBUTE_TTL
-    }
+/// How long the kernel may believe the attributes that it is told.
+pub(super) fn ttl(told: &Told) -> Duration {
+    if told.steady { ATTRIBUTE_TTL } else { Duration::ZERO }
 }
 
 pub(super) fn timespec(time: TimeOrNow) -> Timespec {

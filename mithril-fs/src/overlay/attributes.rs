@@ -4,14 +4,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, StatVfs, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, StatVfs, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::{Errno, Result};
 
 use super::handle::HandleId;
 use super::node::{Node, NodeId};
 use super::privileges::{SPECIAL_BITS, drop_special_bits, gives_rights, may_become_special};
+use super::steady::Told;
 use super::{Overlay, lower};
 use crate::stub::RESERVED_NAMES;
 
@@ -33,8 +32,8 @@ pub(crate) struct Changes {
 
 impl Overlay {
     /// Metadata of a file, and whether it cannot change without us hearing of it.
-    pub(crate) fn attributes(&self, id: NodeId) -> Result<Stat> {
-        self.nodes.get(id)?.stat()
+    pub(crate) fn attributes(&self, id: NodeId) -> Result<Told> {
+        Told::of(self.nodes.get(id)?)
     }
 
     /// Changes metadata, in the order in which the kernel's own file systems do.
@@ -43,7 +42,7 @@ impl Overlay {
         id: NodeId,
         handle: Option<HandleId>,
         changes: &Changes,
-    ) -> Result<Stat> {
+    ) -> Result<Told> {
         let node = self.nodes.get(id)?;
         if changes.owner.is_some() || changes.group.is_some() {
             let (owner, group) = (changes.owner.map(Uid::from_raw), changes.group.map(Gid::from_raw));
@@ -65,7 +64,7 @@ impl Overlay {
             };
             self.set_times(&node, &times)?;
         }
-        node.stat()
+        Told::of(node)
     }
 
     fn set_mode(&self, node: &Node, mode: u32, caller: u32) -> Result<()> {

@@ -145,6 +145,11 @@ pub(crate) fn take_lease(file: &File) -> Result<()> {
     set_lease(file, libc::F_WRLCK)
 }
 
+/// Takes a lease that is only given while nobody can write to the file: neither through a descriptor nor a mapping.
+pub(crate) fn take_reading_lease(file: &File) -> Result<()> {
+    set_lease(file, libc::F_RDLCK)
+}
+
 /// Gives the lease back; whoever waits in `open` goes on.
 pub(crate) fn drop_lease(file: &File) -> Result<()> {
     set_lease(file, libc::F_UNLCK)

@@ -19,6 +19,7 @@ pub(crate) mod node;
 pub(crate) mod open;
 mod privileges;
 pub(crate) mod state;
+pub(crate) mod steady;
 pub(crate) mod transition;
 pub(crate) mod unpack;
 pub(crate) mod watcher;
@@ -26,7 +27,7 @@ pub(crate) mod watcher;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lru::LruCache;
 use mithril_engine::file::cache::ChunkCache;
@@ -38,7 +39,7 @@ use rustix::io::Errno;
 use crate::events::Events;
 use crate::stub::Namespace;
 use handle::HandleTable;
-use node::NodeTable;
+use node::{NodeId, NodeTable};
 use watcher::Watcher;
 
 /// The name at the top of the directory that belongs to us.
@@ -101,7 +102,12 @@ pub(crate) struct Overlay {
     impersonate: bool,
     watcher: Arc<dyn Watcher>,
     manifests: Mutex<LruCache<ManifestId, Arc<PackedFile>>>,
+    /// Lets the kernel forget attributes, once there is one that could know any.
+    forget: OnceLock<Forget>,
 }
+
+/// Lets the kernel forget what it was told of an inode's attributes.
+pub(crate) type Forget = Box<dyn Fn(NodeId) + Send + Sync>;
 
 impl Overlay {
     pub(crate) fn new(parts: Parts) -> rustix::io::Result<Self> {
@@ -118,7 +124,13 @@ impl Overlay {
             impersonate: parts.impersonate,
             watcher: parts.watcher,
             manifests: Mutex::new(LruCache::new(IDLE_MANIFESTS)),
+            forget: OnceLock::new(),
         })
+    }
+
+    /// From here on the kernel is there, and can be told.
+    pub(crate) fn tell_kernel(&self, forget: Forget) {
+        let _ = self.forget.set(forget);
     }
 
     /// The packed file with this manifest.

@@ -5,10 +5,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::{Errno, Result};
 
 use super::node::{Node, NodeId};
+use super::steady::Told;
 use super::{Overlay, STORE_DIR, lower};
 
 /// The attribute with the access rights that new files in a directory get.
@@ -47,12 +48,15 @@ impl Overlay {
     }
 
     /// Finds an entry; the kernel will know it from here on.
-    pub(crate) fn look_up(&self, parent: NodeId, name: &OsStr) -> Result<(Arc<Node>, Stat)> {
+    pub(crate) fn look_up(&self, parent: NodeId, name: &OsStr) -> Result<Told> {
         if Self::is_ours(parent, name) {
             return Err(Errno::NOENT);
         }
         let parent = self.nodes.get(parent)?;
-        self.nodes.look_up(lower::locate(&parent.fd, name)?)
+        let (node, _) = self.nodes.look_up(lower::locate(&parent.fd, name)?)?;
+        let id = node.id;
+        // What is not told is not counted.
+        Told::of(node).inspect_err(|_| self.nodes.forget(id, 1))
     }
 
     /// The kernel dropped references.
@@ -67,7 +71,7 @@ impl Overlay {
         name: &OsStr,
         permissions: Wanted,
         caller: (u32, u32),
-    ) -> Result<(Arc<Node>, Stat)> {
+    ) -> Result<Told> {
         let dir = self.parent(parent, name)?;
         let mode = permissions.below(&dir);
         lower::as_caller(self.caller(caller), || rustix::fs::mkdirat(&dir.fd, name, mode))?;
@@ -82,7 +86,7 @@ impl Overlay {
         permissions: Wanted,
         device: u64,
         caller: (u32, u32),
-    ) -> Result<(Arc<Node>, Stat)> {
+    ) -> Result<Told> {
         let dir = self.parent(parent, name)?;
         let kind = FileType::from_raw_mode(permissions.mode);
         let permissions = permissions.below(&dir);
@@ -99,7 +103,7 @@ impl Overlay {
         name: &OsStr,
         target: &Path,
         caller: (u32, u32),
-    ) -> Result<(Arc<Node>, Stat)> {
+    ) -> Result<Told> {
         let dir = self.parent(parent, name)?;
         lower::as_caller(self.caller(caller), || rustix::fs::symlinkat(target, &dir.fd, name))?;
         self.look_up(parent, name)
@@ -112,7 +116,7 @@ impl Overlay {
     }
 
     /// Gives a file another name.
-    pub(crate) fn make_link(&self, id: NodeId, parent: NodeId, name: &OsStr) -> Result<(Arc<Node>, Stat)> {
+    pub(crate) fn make_link(&self, id: NodeId, parent: NodeId, name: &OsStr) -> Result<Told> {
         let node = self.nodes.get(id)?;
         let dir = self.parent(parent, name)?;
         self.watcher.names_change(&mut || {

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
 };
+use std::time::{Duration, Instant};
 
 use mithril_engine::file::read::PackedFile;
 use mithril_engine::id::ManifestId;
@@ -48,6 +49,10 @@ pub(crate) struct Handles {
     pub(crate) backing: Option<Backing>,
     /// Who writes in passthrough, unseen: their user ids, once for each handle.
     pub(crate) unseen_writers: Vec<u32>,
+    /// Handles that may write, in either mode.
+    pub(crate) writers: u32,
+    /// It was open for writing in passthrough, and may be mapped still.
+    pub(crate) maybe_mapped: bool,
     /// Passthrough was refused for this very file (overlayfs below): not tried again.
     pub(crate) refused: bool,
     /// The manifest whose bytes the kernel's page cache may hold. Only for it may the cache be kept at open.
@@ -70,6 +75,8 @@ pub(crate) struct Node {
     unpacking: Mutex<()>,
     /// Counts everything that may have changed the bytes: opens for writing, truncations. A packer compares.
     changes: AtomicU64,
+    /// When the kernel was told last what it may believe for a while, in milliseconds since the first node.
+    told_ms: AtomicU64,
     /// References that the kernel holds; guarded by the table's lock.
     lookups: AtomicU64,
 }
@@ -84,6 +91,7 @@ impl Node {
             content: RwLock::new(Content::Unknown),
             unpacking: Mutex::default(),
             changes: AtomicU64::new(0),
+            told_ms: AtomicU64::new(u64::MAX),
             lookups: AtomicU64::new(0),
         }
     }
@@ -91,6 +99,26 @@ impl Node {
     /// Locks what changes with handles.
     pub(crate) fn handles(&self) -> MutexGuard<'_, Handles> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, unless somebody has it.
+    pub(crate) fn try_handles(&self) -> Option<MutexGuard<'_, Handles>> {
+        match self.handles.try_lock() {
+            Ok(handles) => Some(handles),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Notes that the kernel is told of attributes that it may believe. Call with the handles locked.
+    pub(crate) fn tell(&self) {
+        self.told_ms.store(now_ms(), Ordering::SeqCst);
+    }
+
+    /// Whether the kernel may believe what it was told, if that is for as long as `ttl`. Call with the handles locked.
+    pub(crate) fn is_believed(&self, ttl: Duration) -> bool {
+        let told = self.told_ms.load(Ordering::SeqCst);
+        told != u64::MAX && u128::from(now_ms().saturating_sub(told)) <= ttl.as_millis()
     }
 
     /// Waits for its turn to make the file plain, for as long as the file is big. No other lock may be held.
@@ -131,6 +159,12 @@ impl Node {
     pub(crate) fn stat(&self) -> Result<Stat> {
         lower::stat(&self.fd)
     }
+}
+
+/// A clock that never goes back.
+fn now_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX - 1)
 }
 
 /// All inodes that the kernel or a packer refers to.

@@ -167,6 +167,7 @@ impl Overlay {
             Mode::Passthrough => {
                 if writable && !special {
                     handles.unseen_writers.push(caller);
+                    handles.maybe_mapped = true;
                 }
                 handles.cached = None;
                 Counters::add(&self.counters.passthrough_opens, 1);
@@ -183,8 +184,13 @@ impl Overlay {
             }
         };
         handles.open.opened(mode);
-        drop(handles);
+        handles.writers += u32::from(writable);
         let passed = mode == Mode::Passthrough;
+        drop(handles);
+        if writable {
+            // What is written to a mapping changes the times unseen.
+            self.forget_attributes(node);
+        }
         // Others have it in passthrough since before it became special: theirs stays so, but this writer is seen.
         let direct = passed && writable && special;
         let unseen_writer = (passed && writable && !special).then_some(caller);
@@ -249,16 +255,17 @@ impl Overlay {
         let unseen_writer = handle.unseen_writer;
         // Our own descriptor must be gone before anybody asks for a lease.
         drop(handle);
-        if self.let_go(&node, mode, unseen_writer) {
+        if self.let_go(&node, mode, writable, unseen_writer) {
             self.watcher.closed(&node, writable);
         }
         self.nodes.unpin(node);
     }
 
     /// Counts a handle off. Returns whether it was the last one, of a plain file.
-    pub(super) fn let_go(&self, node: &Node, mode: Mode, unseen_writer: Option<u32>) -> bool {
+    pub(super) fn let_go(&self, node: &Node, mode: Mode, writable: bool, unseen_writer: Option<u32>) -> bool {
         let mut handles = node.handles();
         handles.open.released(mode);
+        handles.writers = handles.writers.saturating_sub(u32::from(writable));
         if let Some(at) = handles.unseen_writers.iter().position(|&writer| Some(writer) == unseen_writer) {
             handles.unseen_writers.swap_remove(at);
         }

@@ -124,7 +124,10 @@ impl Overlay {
         if let Err(error) = make_stub(&file, &authority) {
             self.report(node, "packed, but its blocks could not be given back,", &error);
         }
-        lower::drop_lease(&file)?;
+        let returned = lower::drop_lease(&file);
+        drop((content, handles));
+        self.forget_attributes(node);
+        returned?;
         Ok(Ok(()))
     }
 

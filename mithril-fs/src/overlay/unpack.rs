@@ -35,7 +35,7 @@ pub(crate) struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         // As after a close: somebody may have closed it meanwhile, and nobody was told.
-        if self.overlay.let_go(self.node, self.mode, None) {
+        if self.overlay.let_go(self.node, self.mode, false, None) {
             self.overlay.watcher.closed(self.node, true);
         }
     }
@@ -145,6 +145,8 @@ impl Unpacking<'_> {
         if self.is_still(&content) {
             *content = Content::Plain;
         }
+        drop(content);
+        self.overlay.forget_attributes(self.node);
         Ok(())
     }
 

@@ -141,7 +141,8 @@ impl Packer {
     /// The last handle of a plain file was released.
     pub(crate) fn closed(&self, node: &Node) {
         let Ok(stat) = node.stat() else { return };
-        if stat.st_nlink == 0 || self.is_kept_plain(node, &stat) {
+        // The size first: this is asked at every last close, and most files are small.
+        if stat.st_nlink == 0 || !self.is_large_enough(&stat) || self.is_kept_plain(node, &stat) {
             return;
         }
         if let Some(path) = self.path_of(node) {

@@ -2,6 +2,7 @@
 //!
 //! A chunk that several readers want at once is decoded once: the others wait for it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lru::LruCache;
@@ -50,6 +51,7 @@ pub struct ChunkCache {
     budget_bytes: usize,
     entries: Mutex<Entries>,
     scratches: Mutex<Vec<ReadScratch>>,
+    decoded_bytes: AtomicU64,
 }
 
 /// Evicted buffers that are kept for reuse.
@@ -59,7 +61,18 @@ impl ChunkCache {
     /// A cache that keeps up to `budget_bytes` of plaintext (one chunk is kept even if it is larger).
     pub fn new(store: Arc<Store>, budget_bytes: usize) -> Self {
         let entries = Entries { slots: LruCache::unbounded(), bytes: 0, spare: Vec::new() };
-        Self { store, budget_bytes, entries: Mutex::new(entries), scratches: Mutex::new(Vec::new()) }
+        Self {
+            store,
+            budget_bytes,
+            entries: Mutex::new(entries),
+            scratches: Mutex::new(Vec::new()),
+            decoded_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Plaintext that was decoded so far to be read, without the bases that it needed.
+    pub fn decoded_bytes(&self) -> u64 {
+        self.decoded_bytes.load(Ordering::Relaxed)
     }
 
     /// The store below.
@@ -105,6 +118,7 @@ impl ChunkCache {
         let mut scratch = idle.unwrap_or_default();
         let result = self.store.read_chunk(id, Proof::Checksum, &mut scratch, &mut bytes);
         self.scratches.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        self.decoded_bytes.fetch_add(len as u64, Ordering::Relaxed);
         result.map(|()| bytes)
     }
 

@@ -114,7 +114,8 @@ fn status_text(status: &Status) -> String {
             row("packing now", path.to_string());
         }
         row("packing speed", format!("{}/s", bytes(whole(status.pack_bytes_per_second))));
-        row("reads served", format!("{} requests, {}", status.read_requests, bytes(status.read_bytes)));
+        let (read, decoded) = (bytes(status.read_bytes), bytes(status.decoded_bytes));
+        row("reads served", format!("{} requests, {read}, {decoded} decoded", status.read_requests));
         row("writes served", format!("{} requests, {}", status.write_requests, bytes(status.write_bytes)));
         row("passthrough opens", status.passthrough_opens.to_string());
         if status.left_plain.count() > 0 {

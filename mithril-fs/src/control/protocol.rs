@@ -237,6 +237,8 @@ pub struct Status {
     pub read_requests: u64,
     /// Bytes of those.
     pub read_bytes: u64,
+    /// Bytes of packed files that were decoded for that, or ahead of it.
+    pub decoded_bytes: u64,
     /// Write requests that the daemon served (none in passthrough), and their bytes.
     pub write_requests: u64,
     /// Bytes of those.

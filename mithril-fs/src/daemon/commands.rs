@@ -198,6 +198,7 @@ impl Backend for Daemon {
             pack_bytes_per_second: if seconds > 0.0 { packed_since as f64 / seconds } else { 0.0 },
             read_requests: load(&counters.read_requests),
             read_bytes: load(&counters.read_bytes),
+            decoded_bytes: self.overlay.cache.decoded_bytes(),
             write_requests: load(&counters.write_requests),
             write_bytes: load(&counters.write_bytes),
             fsync_requests: load(&counters.fsync_requests),

@@ -2,7 +2,7 @@
 //! saves opening each.
 //!
 //! ```text
-//! header  24  magic "MITHRILI", version u32, 0 u32, store id u64
+//! header  24  magic "MITHRILI", version u32, checksum u32, store id u64
 //! record      length u32 (of kind and body), kind u8, body, first 8 bytes of the BLAKE3 of kind and body
 //! kind 1      pack added: pack id 16, the pack's footer
 //! kind 2      pack removed: pack id 16
@@ -36,7 +36,21 @@ pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
     header[16..24].copy_from_slice(&store.get().to_le_bytes());
+    let checksum = header_checksum(&header);
+    header[CHECKSUM_AT].copy_from_slice(&checksum);
     header
+}
+
+/// Where the header has its checksum.
+const CHECKSUM_AT: std::ops::Range<usize> = 12..16;
+
+/// The checksum of a header of this version: the start of the BLAKE3 of the rest.
+fn header_checksum(header: &[u8; HEADER_BYTES]) -> [u8; 4] {
+    let mut rest = [0; HEADER_BYTES - 4];
+    rest[..8].copy_from_slice(&header[..8]);
+    rest[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    rest[12..].copy_from_slice(&header[16..]);
+    *blake3::hash(&rest).as_bytes().first_chunk().expect("a digest has 32 bytes")
 }
 
 /// The store that an index belongs to.
@@ -45,18 +59,26 @@ pub fn encode_header(store: StoreId) -> [u8; HEADER_BYTES] {
 /// `Corrupt` if it is no header; `Unsupported` for a later version.
 pub fn decode_header(bytes: &[u8]) -> Result<StoreId> {
     let mut reader = Reader::new(bytes, "index header");
+    let header: [u8; HEADER_BYTES] = reader.array()?;
+    let checksum = header_checksum(&header);
+    let mut reader = Reader::new(&header, "index header");
     if reader.array()? != MAGIC {
         return Err(reader.corrupt("the magic number is wrong"));
     }
     let version = reader.u32()?;
-    if version != VERSION {
+    // With the checksum of this version, it is one whose version rotted.
+    if version != VERSION && header[CHECKSUM_AT] != checksum {
         return Err(Error::Unsupported {
             what: "the index".to_owned(),
             detail: format!("version {version}"),
         });
     }
-    let (reserved, store) = (reader.u32()?, reader.u64()?);
-    if reserved != 0 || store >> StoreId::BITS != 0 {
+    let (found, store): ([u8; 4], u64) = (reader.array()?, reader.u64()?);
+    // The first indexes had none.
+    if found != checksum && found != [0; 4] || version != VERSION {
+        return Err(reader.corrupt("its checksum is wrong"));
+    }
+    if store >> StoreId::BITS != 0 {
         return Err(reader.corrupt("a reserved field is set"));
     }
     Ok(StoreId::from_low_bits(store))
@@ -123,6 +145,27 @@ fn decode_record(bytes: &[u8]) -> Option<(Record, usize)> {
 mod tests {
     use super::*;
     use crate::format::pack::{BlobKind, Entry};
+
+    #[test]
+    fn no_bit_of_a_header_is_mistaken() {
+        let header = encode_header(StoreId::from_low_bits(0xbe_3d79_300d_fc37));
+        assert_eq!(decode_header(&header).unwrap(), StoreId::from_low_bits(0xbe_3d79_300d_fc37));
+        for bit in 0..8 * HEADER_BYTES {
+            let mut damaged = header;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(decode_header(&damaged), Err(Error::Corrupt { .. })), "bit {bit}");
+        }
+        let mut later = header;
+        later[8] = 2;
+        later[CHECKSUM_AT].fill(7);
+        assert!(matches!(decode_header(&later), Err(Error::Unsupported { .. })));
+        // Those of the first stores have no checksum.
+        let mut first = header;
+        first[CHECKSUM_AT].fill(0);
+        assert!(decode_header(&first).is_ok());
+        // As in the example of FORMAT.md.
+        assert_eq!(header[CHECKSUM_AT], [0x11, 0x02, 0x87, 0x9c]);
+    }
 
     #[test]
     fn a_record_of_a_blob_with_an_impossible_length_ends_the_log() {

@@ -26,6 +26,7 @@ use convert::{attr, handle, kind, node, open_flags, timespec, ttl};
 use crate::fault::{self, Point};
 use crate::overlay::Overlay;
 use crate::overlay::attributes::Changes;
+use crate::overlay::eviction::Kernel;
 use crate::overlay::names::Wanted;
 use crate::overlay::node::{Backing, NodeId};
 use crate::overlay::open::Opened;
@@ -100,11 +101,19 @@ fn flags_of(opened: &Opened) -> FopenFlags {
     flags
 }
 
-/// Lets the kernel ask for an inode's attributes again. If it does not know the inode, there is nothing to forget.
-pub(crate) fn forget_attributes(notifier: &Notifier, id: NodeId) {
-    /// No byte of the file, but its attributes.
-    const ATTRIBUTES_ONLY: i64 = -1;
-    let _ = notifier.inval_inode(INodeNo(id.0), ATTRIBUTES_ONLY, 0);
+/// What tells the kernel something that it did not ask. If it does not know what it is told of, there is nothing to forget.
+pub(crate) struct Notices(pub(crate) Notifier);
+
+impl Kernel for Notices {
+    fn forget_attributes(&self, id: NodeId) {
+        /// No byte of the file, but its attributes.
+        const ATTRIBUTES_ONLY: i64 = -1;
+        let _ = self.0.inval_inode(INodeNo(id.0), ATTRIBUTES_ONLY, 0);
+    }
+
+    fn forget_name(&self, parent: NodeId, name: &OsStr) {
+        let _ = self.0.inval_entry(INodeNo(parent.0), name);
+    }
 }
 
 /// The registration that this adapter made, back from the overlay, which does not know what it is.

@@ -29,6 +29,7 @@ use crate::events::Events;
 use crate::exit::ExitCode;
 use crate::mounting::lock::{self, LockError};
 use crate::mounting::{holders, mountinfo, probe, readahead, unmount};
+use crate::overlay::eviction::Capacity;
 use crate::overlay::node::Node;
 use crate::overlay::watcher::Watcher;
 use crate::overlay::{Overlay, Parts};
@@ -133,7 +134,7 @@ pub(crate) fn run(
 ) -> Result<(), CommandError> {
     signals::prepare();
     rustix::process::umask(Mode::empty());
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     keep_freed_memory();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = &settings.directory;
@@ -188,6 +189,7 @@ pub(crate) fn run(
         namespace: stubs.namespace,
         passthrough: settings.passthrough && privileged,
         impersonate: privileged,
+        capacity: Capacity::of_descriptors(descriptors),
         events: Arc::new(Events::default()),
         watcher: Arc::clone(&relay) as Arc<dyn Watcher>,
     });
@@ -266,6 +268,8 @@ impl Daemon {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(failed)
         };
         spawn("signals", Box::new(move || waiting.wait_for_signal()))?;
+        let overlay = Arc::clone(&self.overlay);
+        spawn("evict", Box::new(move || overlay.evict()))?;
         if let Ok(packer) = &self.packer {
             let (scanning, scanned) = (Arc::clone(packer), Arc::clone(&self.scanned));
             let events = Arc::clone(&self.overlay.events);
@@ -366,11 +370,12 @@ fn pool(name: &'static str, threads: usize, niceness: i32) -> Result<rayon::Thre
         .map_err(failed)
 }
 
-/// Each inode that the kernel knows costs a descriptor.
-fn raise_descriptor_limit() {
+/// Each inode that the kernel knows costs a descriptor. Returns how many there may be.
+fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Chunks are allocated and freed all the time. By default the allocator gives buffers of their size back to the

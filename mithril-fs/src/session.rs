@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
-use crate::adapter::{Adapter, forget_attributes};
+use crate::adapter::{Adapter, Notices};
 use crate::overlay::Overlay;
 
 /// Threads that answer the kernel. More than processors: some of them wait for disks.
@@ -58,8 +58,7 @@ pub(crate) fn serve(overlay: &Arc<Overlay>, settings: &SessionSettings<'_>) -> s
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
     let session = Session::new(adapter, settings.mountpoint, &config)?;
-    let notifier = session.notifier();
-    overlay.tell_kernel(Box::new(move |id| forget_attributes(&notifier, id)));
+    overlay.tell_kernel(Box::new(Notices(session.notifier())));
     let session = session.spawn()?;
     let passthrough = granted.get().cloned().unwrap_or_else(|| Err("the kernel did not answer".to_owned()));
     Ok(Served { session, passthrough })

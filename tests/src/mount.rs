@@ -87,6 +87,23 @@ impl Mount {
         self.mounted = true;
     }
 
+    /// Mounts it with a daemon that may have this many descriptors.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn mount_with_descriptors(&mut self, limit: u32) {
+        let output = Command::new("prlimit")
+            .arg(format!("--nofile={limit}:{limit}"))
+            .arg(executable())
+            .arg("mount")
+            .arg(self.path())
+            .args(&self.flags)
+            .output()
+            .expect("prlimit runs");
+        assert!(output.status.success(), "mount: {}", text(&output));
+        self.mounted = true;
+    }
+
     /// Unmounts, and mounts with other flags from here on.
     pub fn remount_with(&mut self, flags: &[&str]) {
         self.unmount();

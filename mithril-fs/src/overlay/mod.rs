@@ -10,6 +10,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod directories;
+pub(crate) mod eviction;
 pub(crate) mod handle;
 mod heal;
 pub(crate) mod io;
@@ -38,8 +39,9 @@ use rustix::io::Errno;
 
 use crate::events::Events;
 use crate::stub::Namespace;
+use eviction::{Bell, Capacity, Kernel};
 use handle::HandleTable;
-use node::{NodeId, NodeTable};
+use node::NodeTable;
 use watcher::Watcher;
 
 /// The name at the top of the directory that belongs to us.
@@ -82,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) passthrough: bool,
     /// Whether callers' identities are taken on for what they create.
     pub(crate) impersonate: bool,
+    /// How many inodes may be known.
+    pub(crate) capacity: Capacity,
     /// Where errors are told.
     pub(crate) events: Arc<Events>,
     /// Who is told of files that may be packed.
@@ -102,12 +106,11 @@ pub(crate) struct Overlay {
     impersonate: bool,
     watcher: Arc<dyn Watcher>,
     manifests: Mutex<LruCache<ManifestId, Arc<PackedFile>>>,
-    /// Lets the kernel forget attributes, once there is one that could know any.
-    forget: OnceLock<Forget>,
+    /// The kernel, once it is there.
+    kernel: OnceLock<Box<dyn Kernel>>,
+    capacity: Capacity,
+    bell: Bell,
 }
-
-/// Lets the kernel forget what it was told of an inode's attributes.
-pub(crate) type Forget = Box<dyn Fn(NodeId) + Send + Sync>;
 
 impl Overlay {
     pub(crate) fn new(parts: Parts) -> rustix::io::Result<Self> {
@@ -124,13 +127,15 @@ impl Overlay {
             impersonate: parts.impersonate,
             watcher: parts.watcher,
             manifests: Mutex::new(LruCache::new(IDLE_MANIFESTS)),
-            forget: OnceLock::new(),
+            kernel: OnceLock::new(),
+            capacity: parts.capacity,
+            bell: Bell::default(),
         })
     }
 
     /// From here on the kernel is there, and can be told.
-    pub(crate) fn tell_kernel(&self, forget: Forget) {
-        let _ = self.forget.set(forget);
+    pub(crate) fn tell_kernel(&self, kernel: Box<dyn Kernel>) {
+        let _ = self.kernel.set(kernel);
     }
 
     /// The packed file with this manifest.

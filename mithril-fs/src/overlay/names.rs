@@ -53,7 +53,9 @@ impl Overlay {
             return Err(Errno::NOENT);
         }
         let parent = self.nodes.get(parent)?;
+        self.make_room();
         let (node, _) = self.nodes.look_up(lower::locate(&parent.fd, name)?)?;
+        node.set_place(parent.id, name);
         let id = node.id;
         // What is not told is not counted.
         Told::of(node).inspect_err(|_| self.nodes.forget(id, 1))

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
@@ -75,6 +76,8 @@ pub(crate) struct Node {
     unpacking: Mutex<()>,
     /// Counts everything that may have changed the bytes: opens for writing, truncations. A packer compares.
     changes: AtomicU64,
+    /// A name that the kernel knows it by: the directory, and the name in it.
+    place: Mutex<Option<(NodeId, Box<OsStr>)>>,
     /// When the kernel was told last what it may believe for a while, in milliseconds since the first node.
     told_ms: AtomicU64,
     /// References that the kernel holds; guarded by the table's lock.
@@ -91,6 +94,7 @@ impl Node {
             content: RwLock::new(Content::Unknown),
             unpacking: Mutex::default(),
             changes: AtomicU64::new(0),
+            place: Mutex::default(),
             told_ms: AtomicU64::new(u64::MAX),
             lookups: AtomicU64::new(0),
         }
@@ -108,6 +112,19 @@ impl Node {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// Notes the name that the kernel looked it up by.
+    pub(crate) fn set_place(&self, parent: NodeId, name: &OsStr) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if !place.as_ref().is_some_and(|(known, at)| *known == parent && **at == *name) {
+            *place = Some((parent, name.into()));
+        }
+    }
+
+    /// The name that it was looked up by last.
+    pub(crate) fn place(&self) -> Option<(NodeId, Box<OsStr>)> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes that the kernel is told of attributes that it may believe. Call with the handles locked.
@@ -255,6 +272,19 @@ impl NodeTable {
         let node = nodes.get(&id)?;
         let unused = node.lookups.load(Ordering::SeqCst) == 0 && Arc::strong_count(node) == 1;
         if unused { nodes.remove(&id) } else { None }
+    }
+
+    /// How many there are, beside the root.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Up to `count` nodes that are `wanted` and that only the kernel refers to, each to be given back with
+    /// [`NodeTable::unpin`].
+    pub(crate) fn pin_some(&self, count: usize, wanted: impl Fn(&Node) -> bool) -> Vec<Arc<Node>> {
+        let nodes = self.lock();
+        let unused = nodes.values().filter(|node| Arc::strong_count(node) == 1 && wanted(node));
+        unused.take(count).cloned().collect()
     }
 
     /// All nodes but the root, each to be given back with [`NodeTable::unpin`].

@@ -92,7 +92,9 @@ impl Overlay {
             Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => None,
             Err(error) => return Err(error),
         };
+        self.make_room();
         let (node, stat) = self.nodes.look_up(lower::locate(&parent.fd, name)?)?;
+        node.set_place(parent.id, name);
         let created = created.filter(|file| lower::stat(file).is_ok_and(|own| own.st_ino == stat.st_ino));
         let opened = if node.kind == FileType::RegularFile {
             self.open_node(&node, flags, caller.0, register, created)

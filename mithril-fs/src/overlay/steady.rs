@@ -50,9 +50,9 @@ impl Overlay {
     /// Attributes changed, or will, in a way that the kernel does not see.
     pub(super) fn forget_attributes(&self, node: &Node) {
         if node.is_believed(ATTRIBUTE_TTL)
-            && let Some(forget) = self.forget.get()
+            && let Some(kernel) = self.kernel.get()
         {
-            forget(node.id);
+            kernel.forget_attributes(node.id);
         }
     }
 }

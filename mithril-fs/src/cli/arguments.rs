@@ -31,6 +31,10 @@ pub enum Command {
     Ls(QueryFlags),
     /// Pack files now.
     Pack(PathsFlags),
+    /// Begin to pack no file until `resume`. The one that is being packed is finished; nothing is lost.
+    Pause(MountPathFlags),
+    /// Go on packing, also at once where it waits for room.
+    Resume(MountPathFlags),
     /// Make packed files plain again, until they change.
     Unpack(PathsFlags),
     /// Write a file's content to standard output, also without a mount.
@@ -106,6 +110,14 @@ pub struct UmountFlags {
 #[derive(Args, Debug)]
 pub struct PathFlags {
     /// A mounted directory, its mount, or something below one of them; some commands also take one that is not mounted.
+    pub path: PathBuf,
+}
+
+/// A mount.
+#[derive(Args, Debug)]
+pub struct MountPathFlags {
+    /// The mount, the directory that it is of, or something below one of them.
+    #[arg(default_value = ".")]
     pub path: PathBuf,
 }
 

@@ -101,7 +101,13 @@ fn status_text(status: &Status) -> String {
     } else {
         row("mounted at", format!("{} (process {})", status.mountpoint.display(), status.pid));
         row("passthrough", on(&status.passthrough));
-        row("packing", on(&status.packing));
+        row(
+            "packing",
+            match (&status.packing, &status.paused) {
+                (None, Some(reason)) => format!("paused: {reason}"),
+                (packing, _) => on(packing),
+            },
+        );
     }
     let packed = format!("{} files, {}", status.packed_files, bytes(status.logical_bytes));
     row("packed", packed);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Outcome;
-use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
+use super::arguments::{GcFlags, MountPathFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
 use super::bar::Bar;
 use super::format::{bytes, ratio};
 use super::query::{NAMED_FILES, left_plain_text, print_json, say_unseen, unexpected};
@@ -13,7 +13,7 @@ use super::target::{self, Target};
 use crate::control::client::{self, Connection};
 use crate::control::protocol::CommandError;
 use crate::control::protocol::{
-    Answer, GcReport, PackReport, Progress, Request, StopReport, UnpackReport, VerifyReport,
+    Answer, GcReport, PackReport, PauseReport, Progress, Request, StopReport, UnpackReport, VerifyReport,
 };
 use crate::exit::ExitCode;
 use crate::mounting::mountinfo::{self, OurMount};
@@ -137,9 +137,31 @@ fn say_packed(report: &PackReport) -> ExitCode {
         ratio(report.logical_bytes, report.stored_bytes)
     );
     print!("{}", left_plain_text(&report.left_plain));
+    if let Some(reason) = &report.paused {
+        println!("  packing waits, and what is queued stays so: {reason}");
+    }
     let seen = say_unseen(&report.unseen);
     // What cannot be made smaller is as good as packed.
-    if report.left_plain.for_now > 0 { ExitCode::Partial } else { seen }
+    if report.left_plain.for_now > 0 || report.paused.is_some() { ExitCode::Partial } else { seen }
+}
+
+/// `pause` and `resume`.
+pub(super) fn pause(flags: &MountPathFlags, request: &Request) -> Outcome {
+    let (mount, _) = target::mounted(&flags.path)?;
+    let Answer::Packing(report) = ask(&mount, request)? else { return Err(unexpected()) };
+    say_paused(&report);
+    Ok(ExitCode::Ok)
+}
+
+fn say_paused(report: &PauseReport) {
+    let waiting = format!("{} files ({}) wait", report.queued_files, bytes(report.queued_bytes));
+    match &report.paused {
+        Some(reason) => println!("packing is paused {reason}; {waiting}"),
+        None => println!("packing goes on; {waiting}"),
+    }
+    if let (Some(_), Some(path)) = (&report.paused, &report.active) {
+        println!("{path} is being packed, and is finished first");
+    }
 }
 
 pub(super) fn unpack(flags: &PathsFlags) -> Outcome {

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::protocol::{
-    CommandError, GcReport, Listing, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
-    VerifyReport,
+    CommandError, GcReport, Listing, PackReport, PauseReport, Progress, RelPath, Status, StopReport,
+    UnpackReport, VerifyReport,
 };
 
 /// Takes progress; `Break` when the one who asked is gone and the work may stop.
@@ -26,6 +26,10 @@ pub trait Backend: Send + Sync {
     fn verify(&self, repair_index: bool, progress: ProgressSink<'_>) -> Result<VerifyReport, CommandError>;
     /// Collects garbage.
     fn gc(&self, dry_run: bool) -> Result<GcReport, CommandError>;
+    /// Begins to pack no file any more. Does not wait for the one that is being packed.
+    fn pause(&self) -> Result<PauseReport, CommandError>;
+    /// Goes on packing.
+    fn resume(&self) -> Result<PauseReport, CommandError>;
     /// Prepares the end: drains if asked, unmounts, stops packing. Answers soon after that, whatever the packer waits
     /// for; the daemon ends by itself.
     fn stop(&self, drain: bool, lazy: bool, progress: ProgressSink<'_>) -> Result<StopReport, CommandError>;

@@ -113,6 +113,10 @@ pub enum Request {
         /// Only say how much it would be.
         dry_run: bool,
     },
+    /// Begin to pack no file until `Resume`, or until the mount ends.
+    Pause,
+    /// Go on packing, also where it waits for something that is lacking.
+    Resume,
     /// End the daemon and unmount.
     Stop {
         /// Pack what is queued first.
@@ -140,6 +144,8 @@ pub enum Answer {
     Verified(VerifyReport),
     /// To `Gc`.
     Collected(GcReport),
+    /// To `Pause` and `Resume`.
+    Packing(PauseReport),
     /// To `Stop`: the mount is gone, or was detached. If the request was not lazy, the daemon keeps the connection open
     /// until it has let go of the directory.
     Stopping(StopReport),
@@ -219,6 +225,9 @@ pub struct Status {
     pub passthrough: Option<String>,
     /// Whether packing is on; if not, why (no user xattrs, no hole punching).
     pub packing: Option<String>,
+    /// Why no file is begun just now, if none is: somebody paused it, or something is lacking.
+    #[serde(default)]
+    pub paused: Option<String>,
     /// Files in the packed state.
     pub packed_files: u64,
     /// Bytes of the packed files as their users see them.
@@ -308,6 +317,9 @@ pub struct PackReport {
     pub stored_bytes: u64,
     /// Files left plain.
     pub left_plain: LeftPlain,
+    /// Why packing stopped before all was done, if it did.
+    #[serde(default)]
+    pub paused: Option<String>,
     /// What could not be looked at.
     #[serde(default)]
     pub unseen: Unseen,
@@ -322,6 +334,19 @@ pub struct UnpackReport {
     pub logical_bytes: u64,
     /// Files that stayed packed, with the reason.
     pub failed: Vec<(RelPath, String)>,
+}
+
+/// How packing stands after a command that stops it or lets it go on.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PauseReport {
+    /// Why no file is begun, if none is.
+    pub paused: Option<String>,
+    /// The file that is being packed, and is finished all the same.
+    pub active: Option<RelPath>,
+    /// Files that wait.
+    pub queued_files: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
 }
 
 /// What a verification found.

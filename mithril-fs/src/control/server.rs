@@ -214,6 +214,8 @@ fn carry_out(backend: &dyn Backend, request: Request, stream: &UnixStream) -> An
         Request::Unpack { path } => backend.unpack(&path, progress).map(Answer::Unpacked),
         Request::Verify { repair_index } => backend.verify(repair_index, progress).map(Answer::Verified),
         Request::Gc { dry_run } => backend.gc(dry_run).map(Answer::Collected),
+        Request::Pause => backend.pause().map(Answer::Packing),
+        Request::Resume => backend.resume().map(Answer::Packing),
         Request::Stop { drain, lazy } => backend.stop(drain, lazy, progress).map(Answer::Stopping),
     };
     answer.unwrap_or_else(Answer::Failed)

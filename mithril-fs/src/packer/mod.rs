@@ -2,7 +2,9 @@
 
 mod candidates;
 mod natural;
+mod pause;
 mod queue;
+mod room;
 mod scan;
 mod verdicts;
 mod worker;

@@ -8,6 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::natural::NaturalKey;
+use super::pause::Pause;
 
 /// Files that were not where they had been queued, and are remembered: a rename is told a moment after it is done.
 const REMEMBERED_LOST: usize = 64;
@@ -42,6 +43,8 @@ struct State {
     /// The latest files that were not where they had been queued.
     lost: VecDeque<Item>,
     stopped: bool,
+    /// Why no file is begun.
+    pause: Pause,
     /// Counts whenever something was taken or finished, for whoever waits.
     steps: u64,
 }
@@ -111,6 +114,12 @@ impl Queue {
                 return None;
             }
             let now = Instant::now();
+            if let Some(wait) = state.pause.wait(now) {
+                // For ever, if nobody says otherwise.
+                let wait = wait.unwrap_or(Duration::from_secs(3600));
+                state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
             let due = state.items.iter().find(|(_, item)| item.due <= now).map(|(key, _)| key.clone());
             if let Some(item) = due.and_then(|key| state.items.remove(&key)) {
                 state.active = Some(item.clone());
@@ -134,6 +143,20 @@ impl Queue {
         state.active = None;
         state.steps += 1;
         self.changed.notify_all();
+    }
+
+    /// Changes why no file is begun.
+    pub(super) fn pause(&self, change: impl FnOnce(&mut Pause)) {
+        let mut state = self.lock();
+        change(&mut state.pause);
+        state.steps += 1;
+        self.changed.notify_all();
+    }
+
+    /// Why no file is begun, if none is. With `on_trial`, also while it is tried whether one can be again.
+    pub(super) fn paused(&self, on_trial: bool) -> Option<String> {
+        let state = self.lock();
+        state.pause.reason().filter(|_| on_trial || state.pause.wait(Instant::now()).is_some())
     }
 
     /// Makes what waits, at or below `prefix`, due now. With `used_too`, also what was put off as in use.
@@ -226,6 +249,14 @@ impl Queue {
     pub(super) fn waiting(&self) -> Vec<Item> {
         let state = self.lock();
         state.active.iter().chain(state.items.values()).cloned().collect()
+    }
+
+    /// The file that was taken goes back to where it was, through no fault of its own.
+    pub(super) fn put_back(&self, item: &Item, path: PathBuf) {
+        let mut state = self.lock();
+        let item = item.at(path);
+        state.items.entry(NaturalKey::of(&item.path)).or_insert(item);
+        self.changed.notify_all();
     }
 
     /// The file that is being packed.

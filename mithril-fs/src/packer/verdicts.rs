@@ -28,6 +28,8 @@ pub(crate) enum Reason {
     Untried,
     /// It waits to be tried again.
     Waiting,
+    /// No file is begun just now.
+    Paused,
     /// Trying it failed.
     Failed(String),
 }
@@ -48,6 +50,7 @@ impl std::fmt::Display for Reason {
             Reason::InUse => "in use: mapped, or open below the mount",
             Reason::Untried => "not tried yet",
             Reason::Waiting => "changed or in use just now; it is tried again later",
+            Reason::Paused => "packing is paused",
             Reason::Failed(error) => error,
         })
     }

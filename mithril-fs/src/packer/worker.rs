@@ -14,7 +14,9 @@ use mithril_engine::source::FileSource;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use super::pause::Pause;
 use super::queue::{Item, Queue};
+use super::room::NoRoom;
 use super::verdicts::{Reason, Verdicts, size_of};
 use super::{candidates, scan};
 use crate::control::protocol::{PackReport, Progress, RelPath};
@@ -29,6 +31,9 @@ use crate::stub::{self, KeepPlain, Namespace};
 /// After how long a file that is in use, mapped or failed is tried again; doubled each time, up to the limit.
 const RETRY_AFTER: Duration = Duration::from_secs(15);
 const RETRY_LIMIT: Duration = Duration::from_secs(600);
+
+/// After how long at most it is looked whether there is room for a file.
+const ROOM_LIMIT: Duration = Duration::from_secs(60);
 
 /// File times advance in ticks of up to 10 ms on older kernels: a file that changed less than this ago could change
 /// again without its times telling.
@@ -64,7 +69,7 @@ pub(crate) struct Totals {
 
 /// Packs files in the background.
 pub(crate) struct Packer {
-    parts: PackerParts,
+    pub(super) parts: PackerParts,
     pub(super) queue: Queue,
     pub(crate) totals: Totals,
     cancel: AtomicBool,
@@ -82,6 +87,8 @@ enum Done {
     NotWorthwhile,
     /// It stays plain for now.
     Refused(Refusal),
+    /// Packing it could take more room than there is.
+    NoRoom(NoRoom),
     /// It is to be tried again: the end of the mount came first.
     Cancelled,
 }
@@ -230,7 +237,8 @@ impl Packer {
         let files = self.totals.files.load(Ordering::Relaxed);
         let (logical, stored) = self.done_bytes();
         self.queue.hurry(prefix, true);
-        while self.queue.is_busy(prefix) && !self.queue.is_stopped() {
+        self.queue.pause(Pause::try_now);
+        while self.queue.is_busy(prefix) && !self.queue.is_stopped() && self.queue.paused(false).is_none() {
             let waiting: u64 = self.queue.waiting().iter().map(|item| item.size).sum();
             let (now_logical, now_stored) = self.done_bytes();
             let current = self.totals.current_logical.load(Ordering::Relaxed);
@@ -252,6 +260,7 @@ impl Packer {
             files: self.totals.files.load(Ordering::Relaxed) - files,
             logical_bytes: now_logical - logical,
             stored_bytes: now_stored - stored,
+            paused: self.queue.paused(false).filter(|_| self.queue.is_busy(prefix)),
             ..PackReport::default()
         }
     }
@@ -276,6 +285,7 @@ impl Packer {
             Ok(located) => located,
             // Gone, or moved just now.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return self.queue.lost(item),
+            Err(error) if self.waits_after(item, error) => return,
             Err(error) => return self.fail(item, &error.to_string()),
         };
         let started = Instant::now();
@@ -293,6 +303,7 @@ impl Packer {
                 let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 self.totals.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
                 self.verdicts.forget(stat.st_ino);
+                self.queue.pause(Pause::worked);
                 tracing::info!(path = %path.display(), bytes = packed.logical_bytes, stored = packed.stored_bytes, "packed");
             }
             Ok(Done::Nothing) => {}
@@ -308,7 +319,16 @@ impl Packer {
                 self.verdicts.note(&stat, Reason::InUse);
                 self.queue.retry(item, path, delay_after(item.attempts), true);
             }
+            Ok(Done::NoRoom(NoRoom::ForAny)) => {
+                self.waits_after(&item.at(path), Errno::NOSPC);
+            }
+            // Others that fit may make room for it.
+            Ok(Done::NoRoom(NoRoom::ForThis(reason))) => {
+                self.verdicts.note(&stat, Reason::Failed(reason));
+                self.queue.retry(item, path, delay_after(item.attempts).min(ROOM_LIMIT), true);
+            }
             Ok(Done::Cancelled) => self.queue.retry(item, path, Duration::ZERO, false),
+            Err(error) if self.waits_for(&item.at(path.clone()), &error) => {}
             Err(error) => self.fail(&item.at(path), &error.to_string()),
         }
         self.totals.current_logical.store(0, Ordering::Relaxed);
@@ -347,6 +367,9 @@ impl Packer {
             }
             // A note of what it was before would cost the stub a block of its own.
             KeepPlain::remove(&lower::proc_path(&node.fd), self.parts.namespace);
+        }
+        if let Err(no_room) = self.has_room(stat) {
+            return Ok(Done::NoRoom(no_room));
         }
         let (file, fingerprint) = match overlay.open_for_packing(node).map_err(|e| io("open", e))? {
             Ok(opened) => opened,

@@ -32,7 +32,7 @@ use crate::mounting::{holders, mountinfo, probe, readahead, unmount};
 use crate::overlay::node::Node;
 use crate::overlay::watcher::Watcher;
 use crate::overlay::{Overlay, Parts};
-use crate::packer::{Packer, PackerParts};
+use crate::packer::{ENCODER_NICENESS, Packer, PackerParts};
 use crate::session::{self, SessionSettings};
 use crate::settings::MountSettings;
 use tree::TreeGuard;
@@ -45,9 +45,6 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// How long commands that are being answered may keep a daemon whose mount is gone.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
-
-/// How much nicer than its starter the packer is.
-const PACKER_NICENESS: i32 = 5;
 
 /// A daemon that serves.
 struct Daemon {
@@ -197,9 +194,10 @@ pub(crate) fn run(
         _ if !settings.packing => Err("switched off".to_owned()),
         (Ok(()), None) => Err("there is no place for stubs".to_owned()),
         (Ok(()), Some(namespace)) => {
-            let pool = Arc::new(pool("pack", threads, PACKER_NICENESS)?);
-            let (settle, level) = (settings.settle, settings.level);
-            let parts = PackerParts { overlay: Arc::clone(&overlay), namespace, settle, level, pool };
+            let pool = Arc::new(pool("pack", threads, ENCODER_NICENESS)?);
+            let (settle, level, rate) = (settings.settle, settings.level, settings.pack_rate);
+            let overlay = Arc::clone(&overlay);
+            let parts = PackerParts { overlay, namespace, settle, level, rate, pool };
             let packer = Arc::new(Packer::new(parts));
             let _ = relay.packer.set(Arc::clone(&packer));
             Ok(packer)

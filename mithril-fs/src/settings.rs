@@ -20,6 +20,8 @@ pub struct MountSettings {
     pub settle: Duration,
     /// The level that files are packed with.
     pub level: Level,
+    /// Bytes of files that are packed in a second, at most; 0 for no limit.
+    pub pack_rate: u64,
     /// Whether other users may use the mount.
     pub allow_other: bool,
     /// Threads that encode and decode; 0 for one a processor.

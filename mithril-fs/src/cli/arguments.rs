@@ -67,6 +67,9 @@ pub struct MountFlags {
     /// Time spent on packing for the ratio: fast, default or max. Reading takes as long as the formats that it chose.
     #[arg(long, default_value_t = Level::Default)]
     pub level: Level,
+    /// Bytes of files that are packed in a second, like 200MiB; 0 for no limit. Nothing else is slowed.
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = super::format::parse_size)]
+    pub pack_rate: u64,
     /// Let other users use the mount.
     #[arg(long)]
     pub allow_other: bool,

@@ -63,6 +63,7 @@ fn settings(flags: &MountFlags) -> Result<MountSettings, CommandError> {
         packing: !flags.no_packing,
         settle: Duration::from_secs_f64(flags.settle),
         level: flags.level,
+        pack_rate: flags.pack_rate,
         allow_other: flags.allow_other,
         threads: flags.threads,
         cache_bytes: usize::try_from(flags.cache_size).unwrap_or(usize::MAX),

@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::pause::Pause;
+use super::politeness::{PoliteSource, Rate};
 use super::queue::{Item, Queue};
 use super::room::NoRoom;
 use super::verdicts::{Reason, Verdicts, size_of};
@@ -51,6 +52,8 @@ pub(crate) struct PackerParts {
     pub(crate) settle: Duration,
     /// The level that they encode with.
     pub(crate) level: Level,
+    /// Bytes that are read from files in a second, at most; 0 for no limit.
+    pub(crate) rate: u64,
     /// Threads that encode.
     pub(crate) pool: Arc<rayon::ThreadPool>,
 }
@@ -72,6 +75,7 @@ pub(crate) struct Packer {
     pub(super) parts: PackerParts,
     pub(super) queue: Queue,
     pub(crate) totals: Totals,
+    rate: Option<Rate>,
     cancel: AtomicBool,
     verdicts: Verdicts,
     links: Mutex<LruCache<NodeId, PathBuf>>,
@@ -96,6 +100,7 @@ enum Done {
 impl Packer {
     pub(crate) fn new(parts: PackerParts) -> Self {
         Self {
+            rate: Rate::new(parts.rate),
             parts,
             queue: Queue::default(),
             totals: Totals::default(),
@@ -381,7 +386,7 @@ impl Packer {
         let packed = match self.encode(node, file, fingerprint, &pin, path) {
             Ok(Outcome::Packed(packed)) => packed,
             Ok(Outcome::NotWorthwhile) => return Ok(Done::NotWorthwhile),
-            Err(mithril_engine::Error::Cancelled) if self.cancel.load(Ordering::SeqCst) => {
+            Err(_) if self.cancel.load(Ordering::SeqCst) => {
                 return Ok(Done::Cancelled);
             }
             Err(mithril_engine::Error::Cancelled) => return Ok(Done::Refused(Refusal::Changed)),
@@ -407,7 +412,8 @@ impl Packer {
         pin: &mithril_engine::store::Pin<'_>,
         path: &Path,
     ) -> mithril_engine::Result<Outcome> {
-        let source = FileSource::new(file).map_err(|e| mithril_engine::Error::io("stat", path, e))?;
+        let file = FileSource::new(file).map_err(|e| mithril_engine::Error::io("stat", path, e))?;
+        let source = PoliteSource { file, rate: self.rate.as_ref(), cancel: &self.cancel };
         let overlay = &self.parts.overlay;
         let changed = AtomicBool::new(false);
         let candidates = candidates::manifests(overlay, path, fingerprint.size, fingerprint.mtime_ns);

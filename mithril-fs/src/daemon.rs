@@ -28,7 +28,7 @@ use crate::control::socket;
 use crate::events::Events;
 use crate::exit::ExitCode;
 use crate::mounting::lock::{self, LockError};
-use crate::mounting::{holders, mountinfo, probe, readahead, unmount};
+use crate::mounting::{holders, mountinfo, probe, readahead, since, unmount};
 use crate::overlay::node::Node;
 use crate::overlay::watcher::Watcher;
 use crate::overlay::{Overlay, Parts};
@@ -196,9 +196,16 @@ pub(crate) fn run(
         (Ok(()), Some(namespace)) => {
             let pool = Arc::new(pool("pack", threads, ENCODER_NICENESS)?);
             let (settle, level, rate) = (settings.settle, settings.level, settings.pack_rate);
+            let policy = settings.policy.clone();
+            let has_packs = overlay.store.usage().packs > 0;
+            // Where it cannot be noted, there is none: what waits must not be forgotten.
+            let since = since::since(&locked.store, has_packs, policy.existing).unwrap_or_else(|error| {
+                tracing::warn!("cannot note since when files are packed: {error}");
+                0
+            });
             let overlay = Arc::clone(&overlay);
-            let parts = PackerParts { overlay, namespace, settle, level, rate, pool };
-            let packer = Arc::new(Packer::new(parts));
+            let parts = PackerParts { overlay, namespace, policy, since, settle, level, rate, pool };
+            let packer = Arc::new(Packer::new(parts).map_err(failed)?);
             let _ = relay.packer.set(Arc::clone(&packer));
             Ok(packer)
         }

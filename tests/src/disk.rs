@@ -30,11 +30,11 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Fills it up to the last block, with a file that is returned: removed, it gives the room back.
+    /// Fills it but for some MiB, with a file that is returned: removed, it gives the room back. With 0, to the last block.
     ///
     /// # Panics
     /// If something else happens than that it gets full.
-    pub fn fill(&self) -> PathBuf {
+    pub fn fill_but(&self, mib: usize) -> PathBuf {
         let path = self.path().join("ballast");
         let mut file = std::fs::File::create(&path).expect("there are inodes");
         for step in [1 << 20, 4096] {
@@ -42,6 +42,8 @@ impl SmallDisk {
             let kind = error.map(|error| error.kind());
             assert_eq!(kind, Some(std::io::ErrorKind::StorageFull));
         }
+        let len = file.metadata().expect("it is open").len();
+        file.set_len(len.saturating_sub((mib << 20) as u64)).expect("it gets shorter");
         path
     }
 }

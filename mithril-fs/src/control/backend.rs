@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::protocol::{
-    CommandError, GcReport, Listing, PackReport, PauseReport, Progress, RelPath, Status, StopReport,
-    UnpackReport, VerifyReport,
+    CommandError, EstimateReport, GcReport, Listing, PackReport, PauseReport, Progress, RelPath, Status,
+    StopReport, UnpackReport, VerifyReport,
 };
 
 /// Takes progress; `Break` when the one who asked is gone and the work may stop.
@@ -18,6 +18,8 @@ pub trait Backend: Send + Sync {
     fn sync(&self, progress: ProgressSink<'_>) -> Result<PackReport, CommandError>;
     /// Packs what is at or below `path`.
     fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError>;
+    /// Says what packing what is at or below `path` would come to.
+    fn estimate(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<EstimateReport, CommandError>;
     /// Makes what is at or below `path` plain.
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError>;
     /// Lists what is at or below `path`.

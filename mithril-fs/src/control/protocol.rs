@@ -98,6 +98,11 @@ pub enum Request {
         /// A file or a directory.
         path: RelPath,
     },
+    /// Say what `Pack` would come to, by a sample.
+    Estimate {
+        /// A file or a directory.
+        path: RelPath,
+    },
     /// Make one file, or the files below a directory, plain, and leave them so until they change.
     Unpack {
         /// A file or a directory.
@@ -136,6 +141,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// To `Sync` and `Pack`.
     Packed(PackReport),
+    /// To `Estimate`.
+    Estimated(EstimateReport),
     /// To `Unpack`.
     Unpacked(UnpackReport),
     /// To `List`.
@@ -294,6 +301,9 @@ pub struct FileEntry {
     pub chain_depth: u8,
     /// The file whose chunks most of its deltas are against, if it is still there.
     pub base: Option<RelPath>,
+    /// Why it is plain, if it is and is going to stay so without more to happen.
+    #[serde(default)]
+    pub plain_because: Option<String>,
 }
 
 /// What `ls` found.
@@ -317,12 +327,30 @@ pub struct PackReport {
     pub stored_bytes: u64,
     /// Files left plain.
     pub left_plain: LeftPlain,
+    /// Files that would have been left plain if they had not been asked for: the first ones, with the reason.
+    #[serde(default)]
+    pub overruled: Vec<(RelPath, String)>,
     /// Why packing stopped before all was done, if it did.
     #[serde(default)]
     pub paused: Option<String>,
     /// What could not be looked at.
     #[serde(default)]
     pub unseen: Unseen,
+}
+
+/// What packing would come to, by a sample.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct EstimateReport {
+    /// Files that would be packed.
+    pub files: u64,
+    /// Their bytes.
+    pub logical_bytes: u64,
+    /// Files of which some was encoded.
+    pub sampled_files: u64,
+    /// The share of the bytes that would be stored. Deltas against files that are not packed yet are not foreseen.
+    pub share: f64,
+    /// How long it would take, if nothing else is packed.
+    pub seconds: f64,
 }
 
 /// What unpacking came to.
@@ -334,6 +362,9 @@ pub struct UnpackReport {
     pub logical_bytes: u64,
     /// Files that stayed packed, with the reason.
     pub failed: Vec<(RelPath, String)>,
+    /// Whether no file of the whole directory needs its store any more. Only known without a mount.
+    #[serde(default)]
+    pub store_is_free: bool,
 }
 
 /// How packing stands after a command that stops it or lets it go on.

@@ -211,6 +211,7 @@ fn carry_out(backend: &dyn Backend, request: Request, stream: &UnixStream) -> An
         Request::Sync => backend.sync(progress).map(Answer::Packed),
         Request::List { path } => backend.list(&path).map(Answer::Files),
         Request::Pack { path } => backend.pack(&path, progress).map(Answer::Packed),
+        Request::Estimate { path } => backend.estimate(&path, progress).map(Answer::Estimated),
         Request::Unpack { path } => backend.unpack(&path, progress).map(Answer::Unpacked),
         Request::Verify { repair_index } => backend.verify(repair_index, progress).map(Answer::Verified),
         Request::Gc { dry_run } => backend.gc(dry_run).map(Answer::Collected),

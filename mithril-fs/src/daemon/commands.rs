@@ -13,15 +13,15 @@ use rustix::io::Errno;
 use super::{Daemon, failed, unnamed};
 use crate::control::backend::{Backend, ProgressSink};
 use crate::control::protocol::{
-    CommandError, GcReport, LeftPlain, Listing, PackReport, PauseReport, Progress, RelPath, Status,
-    StopReport, UnpackReport, Unseen, VerifyReport,
+    CommandError, EstimateReport, FileState, GcReport, LeftPlain, Listing, PackReport, PauseReport, Progress,
+    RelPath, Status, StopReport, UnpackReport, Unseen, VerifyReport,
 };
 use crate::exit::ExitCode;
 use crate::mounting::{holders, unmount};
 use crate::ops::walk::{Found, State, walk, why_unseen};
-use crate::ops::{Directory, collect, list, verify};
+use crate::ops::{Directory, collect, list, unpack, verify};
 use crate::overlay::lower;
-use crate::packer::{Packer, Reason};
+use crate::packer::{Asked, Packer, Reason};
 
 /// Files that are named of those that were left plain.
 const NAMED_LEFT: usize = 100;
@@ -252,18 +252,47 @@ impl Backend for Daemon {
     fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
         let packer = self.packer()?;
         refuse_paused(packer)?;
-        let mut asked = HashSet::new();
+        let (mut asked, mut overruled) = (HashSet::new(), Vec::new());
         for found in self.files(path)?.into_iter().filter(|found| found.state == State::Plain) {
+            let how = if found.path == path.as_path() { Asked::ByName } else { Asked::Below };
+            if let Some(reason) = packer.overruled(&found.path, &found.stat, how)
+                && overruled.len() < NAMED_LEFT
+                && packer.is_large_enough(&found.stat)
+            {
+                overruled.push((RelPath::from(found.path.clone()), reason.to_string()));
+            }
             asked.insert(found.stat.st_ino);
             packer.forget_verdict(&found.path, &found.stat);
-            packer.offer(found.path, &found.stat, Duration::ZERO);
+            packer.offer(found.path, &found.stat, Duration::ZERO, how);
         }
-        self.drain(packer, path, &asked, progress)
+        let report = self.drain(packer, path, &asked, progress)?;
+        // Only what came to something: others have reasons of their own.
+        overruled.retain(|(path, _)| report.left_plain.named.iter().all(|(left, _)| left != path));
+        Ok(PackReport { overruled, ..report })
+    }
+
+    fn estimate(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<EstimateReport, CommandError> {
+        let packer = self.packer()?;
+        let files: Vec<(PathBuf, u64)> = self
+            .files(path)?
+            .into_iter()
+            .filter(|found| found.state == State::Plain && packer.is_large_enough(&found.stat))
+            .filter(|found| {
+                let how = if found.path == path.as_path() { Asked::ByName } else { Asked::Below };
+                !packer.is_left(&found.path, &found.stat, how)
+            })
+            .map(|found| (found.path.clone(), found.logical_bytes()))
+            .collect();
+        Ok(packer.estimate(&files, &mut |path| {
+            let now = Progress { path: Some(RelPath::from(path.to_owned())), ..Progress::default() };
+            progress(now).is_continue()
+        }))
     }
 
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError> {
         let (plain, files): (Vec<Found>, Vec<Found>) =
             self.files(path)?.into_iter().partition(|found| found.state == State::Plain);
+        unpack::check_room(&self.directory(), &files)?;
         // What is plain already is to stay so too, if it could be packed at all.
         let may_be_packed = |found: &Found| found.logical_bytes() >= PACK_MIN_BYTES;
         for found in plain.iter().filter(|found| self.overlay.namespace.is_some() && may_be_packed(found)) {
@@ -296,7 +325,15 @@ impl Backend for Daemon {
     }
 
     fn list(&self, path: &RelPath) -> Result<Listing, CommandError> {
-        list::list(&self.directory(), path)
+        let mut listing = list::list(&self.directory(), path)?;
+        let Ok(packer) = &self.packer else { return Ok(listing) };
+        for entry in listing.files.iter_mut().filter(|entry| entry.state == FileState::Plain) {
+            let located = lower::locate_path(&self.root, entry.path.as_path()).and_then(lower::stat);
+            let reason = located.ok().and_then(|stat| packer.why_plain(entry.path.as_path(), &stat));
+            let reason = reason.filter(|reason| *reason != Reason::Untried || self.scanned.is_open());
+            entry.plain_because = reason.map(|reason| reason.to_string());
+        }
+        Ok(listing)
     }
 
     fn verify(&self, repair_index: bool, progress: ProgressSink<'_>) -> Result<VerifyReport, CommandError> {

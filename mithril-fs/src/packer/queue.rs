@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::natural::NaturalKey;
 use super::pause::Pause;
+use super::policy::Asked;
 
 /// Files that were not where they had been queued, and are remembered: a rename is told a moment after it is done.
 const REMEMBERED_LOST: usize = 64;
@@ -26,6 +27,8 @@ pub(super) struct Item {
     pub(super) attempts: u32,
     /// Put off because somebody uses it: `sync` does not wait for it.
     pub(super) deferred: bool,
+    /// Whether somebody asked for it.
+    pub(super) asked: Asked,
 }
 
 impl Item {
@@ -62,10 +65,13 @@ impl Queue {
     }
 
     /// Adds a file, due after `delay`. One that waits already is put off to then: it was written again.
-    pub(super) fn add(&self, path: PathBuf, size: u64, delay: Duration) {
-        let item = Item { size, due: Instant::now() + delay, attempts: 0, deferred: false, path };
+    pub(super) fn add(&self, path: PathBuf, size: u64, delay: Duration, asked: Asked) {
+        let mut item = Item { size, due: Instant::now() + delay, attempts: 0, deferred: false, asked, path };
         let mut state = self.lock();
-        state.items.insert(NaturalKey::of(&item.path), item);
+        let key = NaturalKey::of(&item.path);
+        // Whoever asked for it is still to get it.
+        item.asked = state.items.get(&key).map_or(asked, |before| before.asked.max(asked));
+        state.items.insert(key, item);
         self.changed.notify_all();
     }
 
@@ -76,7 +82,8 @@ impl Queue {
         let is_known =
             state.items.contains_key(&key) || state.active.as_ref().is_some_and(|active| active.path == path);
         if !is_known {
-            let item = Item { size, due: Instant::now(), attempts: 0, deferred: false, path };
+            let asked = Asked::No;
+            let item = Item { size, due: Instant::now(), attempts: 0, deferred: false, asked, path };
             state.items.insert(key, item);
             self.changed.notify_all();
         }
@@ -100,7 +107,8 @@ impl Queue {
     /// was found to be open, say.
     pub(super) fn retry(&self, item: &Item, path: PathBuf, delay: Duration, deferred: bool) {
         let attempts = item.attempts.saturating_add(1);
-        let again = Item { size: item.size, due: Instant::now() + delay, attempts, deferred, path };
+        let (size, asked) = (item.size, item.asked);
+        let again = Item { size, due: Instant::now() + delay, attempts, deferred, asked, path };
         let mut state = self.lock();
         state.items.entry(NaturalKey::of(&again.path)).or_insert(again);
         self.changed.notify_all();
@@ -286,7 +294,7 @@ mod tests {
     fn queue(paths: &[&str]) -> Queue {
         let queue = Queue::default();
         for path in paths {
-            queue.add(path.into(), 1, Duration::ZERO);
+            queue.add(path.into(), 1, Duration::ZERO, Asked::No);
         }
         queue
     }
@@ -311,8 +319,8 @@ mod tests {
     #[test]
     fn what_is_not_due_waits_unless_hurried() {
         let queue = Queue::default();
-        queue.add("a".into(), 1, Duration::from_secs(3600));
-        queue.add("b".into(), 1, Duration::ZERO);
+        queue.add("a".into(), 1, Duration::from_secs(3600), Asked::No);
+        queue.add("b".into(), 1, Duration::ZERO, Asked::No);
         assert_eq!(queue.take().unwrap().path, Path::new("b"));
         queue.finished();
         queue.hurry(Path::new("a"), false);
@@ -356,7 +364,7 @@ mod tests {
     #[test]
     fn what_was_found_is_added_once_and_changes_nothing_that_waits() {
         let queue = Queue::default();
-        queue.add("waits".into(), 1, Duration::from_secs(3600));
+        queue.add("waits".into(), 1, Duration::from_secs(3600), Asked::No);
         queue.found("waits".into(), 1);
         queue.found("new".into(), 1);
         let active = queue.take().unwrap();
@@ -384,7 +392,7 @@ mod tests {
     fn what_was_closed_while_it_was_found_open_is_not_put_off() {
         let queue = queue(&["a"]);
         let item = queue.take().unwrap();
-        queue.add("a".into(), 1, Duration::ZERO);
+        queue.add("a".into(), 1, Duration::ZERO, Asked::No);
         queue.retry(&item, item.path.clone(), Duration::from_secs(60), true);
         queue.finished();
         assert_eq!(take_all(&queue), ["a"]);

@@ -1,6 +1,7 @@
 //! The thread that packs, and what it remembers.
 
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::pause::Pause;
+use super::policy::{Asked, Policy};
 use super::politeness::{PoliteSource, Rate};
 use super::queue::{Item, Queue};
 use super::room::NoRoom;
@@ -27,6 +29,7 @@ use crate::overlay::node::{Node, NodeId};
 use crate::overlay::transition::{Fingerprint, Refusal};
 use crate::overlay::unpack::keep_plain;
 use crate::overlay::{Overlay, lower};
+use crate::settings::PackPolicy;
 use crate::stub::{self, KeepPlain, Namespace};
 
 /// After how long a file that is in use, mapped or failed is tried again; doubled each time, up to the limit.
@@ -48,6 +51,10 @@ pub(crate) struct PackerParts {
     pub(crate) overlay: Arc<Overlay>,
     /// Where stubs keep their authority.
     pub(crate) namespace: Namespace,
+    /// Which files are packed by themselves.
+    pub(crate) policy: PackPolicy,
+    /// Files that did not change since then were there before, in ns since 1970.
+    pub(crate) since: i64,
     /// How long a file must have been closed.
     pub(crate) settle: Duration,
     /// The level that they encode with.
@@ -75,8 +82,9 @@ pub(crate) struct Packer {
     pub(super) parts: PackerParts,
     pub(super) queue: Queue,
     pub(crate) totals: Totals,
-    rate: Option<Rate>,
-    cancel: AtomicBool,
+    pub(super) policy: Policy,
+    pub(super) rate: Option<Rate>,
+    pub(super) cancel: AtomicBool,
     verdicts: Verdicts,
     links: Mutex<LruCache<NodeId, PathBuf>>,
 }
@@ -89,6 +97,8 @@ enum Done {
     Nothing,
     /// It stays plain until it changes.
     NotWorthwhile,
+    /// It stays plain while others are newer, or for good.
+    Policy(Reason),
     /// It stays plain for now.
     Refused(Refusal),
     /// Packing it could take more room than there is.
@@ -98,8 +108,11 @@ enum Done {
 }
 
 impl Packer {
-    pub(crate) fn new(parts: PackerParts) -> Self {
-        Self {
+    /// # Errors
+    /// What is wrong with the policy.
+    pub(crate) fn new(parts: PackerParts) -> Result<Self, String> {
+        Ok(Self {
+            policy: Policy::new(&parts.policy, parts.since)?,
             rate: Rate::new(parts.rate),
             parts,
             queue: Queue::default(),
@@ -107,7 +120,7 @@ impl Packer {
             cancel: AtomicBool::new(false),
             verdicts: Verdicts::new(),
             links: Mutex::new(LruCache::new(REMEMBERED_LINKS)),
-        }
+        })
     }
 
     /// Packs until stopped. One thread calls it; the encoding is spread over the pool.
@@ -129,24 +142,25 @@ impl Packer {
     }
 
     /// A file may be worth packing from now on.
-    pub(crate) fn offer(&self, path: PathBuf, stat: &Stat, delay: Duration) {
-        if let Some(size) = self.worth_trying(stat) {
-            self.queue.add(path, size, delay);
+    pub(crate) fn offer(&self, path: PathBuf, stat: &Stat, delay: Duration, asked: Asked) {
+        if let Some(size) = self.worth_trying(&path, stat, asked) {
+            self.queue.add(path, size, delay, asked);
         }
     }
 
     /// A plain file was found by looking through the directory. Changes nothing if it is known already.
     pub(crate) fn found(&self, path: PathBuf, stat: &Stat) {
-        if let Some(size) = self.worth_trying(stat) {
+        if let Some(size) = self.worth_trying(&path, stat, Asked::No) {
             self.queue.found(path, size);
         }
     }
 
     /// The size of a file that may be packed, unless it is known that it is not worth it.
-    fn worth_trying(&self, stat: &Stat) -> Option<u64> {
+    fn worth_trying(&self, path: &Path, stat: &Stat, asked: Asked) -> Option<u64> {
         let is_worth = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && size_of(stat) >= PACK_MIN_BYTES
-            && self.verdicts.of(stat) != Some(Reason::Incompressible);
+            && self.verdicts.of(stat) != Some(Reason::Incompressible)
+            && self.policy.alone(path, stat, asked).is_none();
         is_worth.then(|| size_of(stat))
     }
 
@@ -157,7 +171,7 @@ impl Packer {
             return;
         }
         if let Some(path) = self.path_of(node) {
-            self.offer(path, &stat, self.parts.settle);
+            self.offer(path, &stat, self.parts.settle, Asked::No);
         }
     }
 
@@ -165,12 +179,19 @@ impl Packer {
     pub(crate) fn linked(&self, node: &Node, path: &Path) {
         let Ok(stat) = node.stat() else { return };
         self.links.lock().unwrap_or_else(PoisonError::into_inner).put(node.id, path.to_owned());
-        self.offer(path.to_owned(), &stat, self.parts.settle);
+        self.offer(path.to_owned(), &stat, self.parts.settle, Asked::No);
     }
 
     /// Files have other paths now.
     pub(crate) fn renamed(&self, from: &Path, to: &Path, exchanged: bool) {
         self.queue.renamed(from, to, exchanged);
+        if self.policy.depends_on_names() {
+            // What was excluded under its old name may not be under the new one, nor what is below it.
+            self.queue.found(to.to_owned(), 0);
+            if exchanged {
+                self.queue.found(from.to_owned(), 0);
+            }
+        }
     }
 
     /// What waits, by path, with sizes.
@@ -211,6 +232,9 @@ impl Packer {
         if verdict == Some(Reason::Incompressible) {
             return verdict;
         }
+        if let Some(reason) = self.policy.alone(path, stat, Asked::No) {
+            return Some(reason);
+        }
         let nodes = &self.parts.overlay.nodes;
         let (node, stat) = lower::locate_path(&nodes.root().fd, path).and_then(|fd| nodes.pin(fd)).ok()?;
         let reason = if self.is_kept_plain(&node, &stat) {
@@ -221,7 +245,8 @@ impl Packer {
             // Since it was found.
             None
         } else {
-            Some(verdict.unwrap_or(Reason::Untried))
+            let policy = self.policy.reason(&self.parts.overlay, path, &stat, Asked::No);
+            policy.or(verdict).or(Some(Reason::Untried))
         };
         nodes.unpin(node);
         reason
@@ -278,7 +303,7 @@ impl Packer {
     pub(crate) fn scan(&self) {
         scan::scan(&self.parts.overlay, self.parts.namespace, &self.cancel, &mut |path, stat| {
             // What just appeared may still be written to below the mount.
-            self.offer(path, stat, self.parts.settle);
+            self.offer(path, stat, self.parts.settle, Asked::No);
         });
     }
 
@@ -296,7 +321,11 @@ impl Packer {
         let started = Instant::now();
         // What another store keeps, or is made of, is not for this one to take away.
         let done = match store_above(root, &item.path) {
-            None => self.pack_node(&node, &stat, &item.path),
+            None => match self.policy.reason(&self.parts.overlay, &item.path, &stat, item.asked) {
+                _ if node.kind == FileType::Directory => Ok(Done::Nothing),
+                Some(reason) => Ok(Done::Policy(reason)),
+                None => self.pack_node(&node, &stat, &item.path),
+            },
             Some(_) => Ok(Done::Nothing),
         };
         let path = self.path_of(&node).unwrap_or_else(|| item.path.clone());
@@ -311,7 +340,10 @@ impl Packer {
                 self.queue.pause(Pause::worked);
                 tracing::info!(path = %path.display(), bytes = packed.logical_bytes, stored = packed.stored_bytes, "packed");
             }
+            Ok(Done::Nothing) if node.kind == FileType::Directory => self.offer_below(&path),
             Ok(Done::Nothing) => {}
+            Ok(Done::Policy(Reason::Hot)) => self.offer_superseded(&path),
+            Ok(Done::Policy(_)) => {}
             Ok(Done::NotWorthwhile) => self.verdicts.note(&stat, Reason::Incompressible),
             Ok(Done::Refused(Refusal::Changed)) => {
                 self.queue.retry(item, path, self.parts.settle.max(CLOCK_TICK), false);
@@ -441,10 +473,14 @@ impl Packer {
     }
 
     fn is_packed(&self, node: &Node) -> bool {
+        self.is_stub(&node.fd)
+    }
+
+    pub(super) fn is_stub(&self, fd: &OwnedFd) -> bool {
         let mut value = [0; stub::AUTHORITY_BYTES + 1];
         let name = self.parts.namespace.name();
         !matches!(
-            rustix::fs::getxattr(lower::proc_path(&node.fd), name, &mut value[..]),
+            rustix::fs::getxattr(lower::proc_path(fd), name, &mut value[..]),
             Err(Errno::NODATA | Errno::OPNOTSUPP)
         )
     }

@@ -28,12 +28,12 @@ use crate::control::socket;
 use crate::events::Events;
 use crate::exit::ExitCode;
 use crate::mounting::lock::{self, LockError};
-use crate::mounting::{holders, mountinfo, probe, readahead, unmount};
+use crate::mounting::{holders, mountinfo, probe, readahead, since, unmount};
 use crate::overlay::eviction::Capacity;
 use crate::overlay::node::Node;
 use crate::overlay::watcher::Watcher;
 use crate::overlay::{Overlay, Parts};
-use crate::packer::{Packer, PackerParts};
+use crate::packer::{ENCODER_NICENESS, Packer, PackerParts};
 use crate::session::{self, SessionSettings};
 use crate::settings::MountSettings;
 use tree::TreeGuard;
@@ -46,9 +46,6 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// How long commands that are being answered may keep a daemon whose mount is gone.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
-
-/// How much nicer than its starter the packer is.
-const PACKER_NICENESS: i32 = 5;
 
 /// A daemon that serves.
 struct Daemon {
@@ -199,10 +196,18 @@ pub(crate) fn run(
         _ if !settings.packing => Err("switched off".to_owned()),
         (Ok(()), None) => Err("there is no place for stubs".to_owned()),
         (Ok(()), Some(namespace)) => {
-            let pool = Arc::new(pool("pack", threads, PACKER_NICENESS)?);
-            let (settle, level) = (settings.settle, settings.level);
-            let parts = PackerParts { overlay: Arc::clone(&overlay), namespace, settle, level, pool };
-            let packer = Arc::new(Packer::new(parts));
+            let pool = Arc::new(pool("pack", threads, ENCODER_NICENESS)?);
+            let (settle, level, rate) = (settings.settle, settings.level, settings.pack_rate);
+            let policy = settings.policy.clone();
+            let has_packs = overlay.store.usage().packs > 0;
+            // Where it cannot be noted, there is none: what waits must not be forgotten.
+            let since = since::since(&locked.store, has_packs, policy.existing).unwrap_or_else(|error| {
+                tracing::warn!("cannot note since when files are packed: {error}");
+                0
+            });
+            let overlay = Arc::clone(&overlay);
+            let parts = PackerParts { overlay, namespace, policy, since, settle, level, rate, pool };
+            let packer = Arc::new(Packer::new(parts).map_err(failed)?);
             let _ = relay.packer.set(Arc::clone(&packer));
             Ok(packer)
         }

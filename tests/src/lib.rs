@@ -2,6 +2,7 @@
 //! training, and other users.
 
 pub mod data;
+pub mod disk;
 pub mod mount;
 pub mod users;
 

@@ -39,6 +39,14 @@ impl Mount {
         // Not /tmp, which may be a tmpfs: what is tested is a real file system.
         let place =
             std::env::var_os("MITHRIL_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        Self::unmounted_in(&place, flags)
+    }
+
+    /// As `unmounted`, with the directory in this place.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn unmounted_in(place: &Path, flags: &[&str]) -> Self {
         let dir =
             tempfile::Builder::new().prefix("mithril-test-").tempdir_in(place).expect("a scratch directory");
         let directory = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;

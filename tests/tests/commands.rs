@@ -117,7 +117,7 @@ fn the_commands_work_without_a_mount() {
     assert!(mount.run(&["status", "."]).contains("1 files"));
     mount.run(&["verify", "."]);
     mount.run(&["gc", "."]);
-    for arguments in [&["sync", "."][..], &["pack", "./w.safetensors"], &["unpack", "."], &["umount", "."]] {
+    for arguments in [&["sync", "."][..], &["pack", "./w.safetensors"], &["pause", "."], &["umount", "."]] {
         let refused = mount.command(arguments);
         assert_eq!(refused.status.code(), Some(3), "{arguments:?}: {}", text(&refused));
     }

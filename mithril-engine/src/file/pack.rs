@@ -30,6 +30,9 @@ const DONE_PIECES: usize = 16;
 /// Pieces of a file that are encoded to judge a base, or whether the file is worth packing at all.
 const TRIAL_PIECES: usize = 6;
 
+/// A candidate that has bases for no more than this share of a file is not tried.
+const MIN_COVERAGE: f64 = 0.1;
+
 /// A file whose encoding would keep more than this share of its bytes stays plain: the gain would not pay for
 /// decoding it at every read.
 const WORTHWHILE_SHARE: f64 = 0.97;
@@ -154,6 +157,35 @@ pub fn pack(source: &dyn Source, packing: &Packing<'_>, writer: &mut PackWriter<
     Ok(Outcome::Packed(Packed { manifest, logical_bytes, stored_bytes: stored_bytes + added, base }))
 }
 
+/// What a sample of a source came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Estimate {
+    /// Bytes that were encoded.
+    pub sampled_bytes: u64,
+    /// What they took then. As many as before, if packing would not pay.
+    pub encoded_bytes: u64,
+}
+
+/// Encodes a few pieces of `source`, against the first of the candidates if it fits, and keeps nothing of it.
+///
+/// # Errors
+/// As of [`pack`].
+pub fn estimate(source: &dyn Source, packing: &Packing<'_>) -> Result<Estimate> {
+    let mut layout = tensor::inspect(source).map_err(|e| Error::io("inspect", "source", e))?;
+    manifest::limit_tensors(&mut layout.tensors);
+    let spans = source::data_spans(source).map_err(|e| Error::io("seek in", "source", e))?;
+    let pieces = chunk::cut(&layout, &spans);
+    let (workers, depth_limit) = (Workers::default(), MAX_DELTA_DEPTH);
+    let job = Job { source, packing, layout: &layout, pieces: &pieces, depth_limit, workers: &workers };
+    let bases = packing.candidates.first().map(Bases::new);
+    let bases = bases.filter(|bases| bases.coverage(&pieces, &layout.tensors) > MIN_COVERAGE);
+    let sample = spread(&pieces, TRIAL_PIECES);
+    let sampled_bytes = job.bytes_of(&sample);
+    let encoded_bytes = job.trial(&sample, bases.as_ref())?;
+    let pays = encoded_bytes as f64 <= sampled_bytes as f64 * WORTHWHILE_SHARE;
+    Ok(Estimate { sampled_bytes, encoded_bytes: if pays { encoded_bytes } else { sampled_bytes } })
+}
+
 /// The ranges of some pieces; those that touch are one.
 fn ranges_of(mut indices: Vec<usize>, pieces: &[Piece]) -> Vec<ByteRange> {
     indices.sort_unstable();
@@ -257,32 +289,17 @@ impl Job<'_> {
             .iter()
             .enumerate()
             .map(|(index, manifest)| (index, Bases::new(manifest)))
-            .filter(|(_, bases)| bases.coverage(self.pieces, &self.layout.tensors) > 0.1)
+            .filter(|(_, bases)| bases.coverage(self.pieces, &self.layout.tensors) > MIN_COVERAGE)
             .collect();
         // With few pieces the encoding itself is the trial, unless there is something to choose between.
         if candidates.len() <= 1 && self.pieces.len() <= 2 * TRIAL_PIECES {
             return Ok((candidates.first().map(|(index, _)| *index), true));
         }
         let sample = spread(self.pieces, TRIAL_PIECES);
-        let raw: u64 = sample.iter().map(|&piece| self.pieces[piece].range.len).sum();
-        let trial = |bases: Option<&Bases>| -> Result<u64> {
-            let sizes: Vec<Result<u64>> = self.packing.pool.install(|| {
-                sample
-                    .par_iter()
-                    .map(|&piece| {
-                        let encoded = self.workers.with(|worker| self.encode(piece, bases, None, worker))?;
-                        Ok(match encoded.body {
-                            Body::Known => 0,
-                            Body::New { bytes, .. } | Body::Replacement { bytes } => bytes.len() as u64,
-                        })
-                    })
-                    .collect()
-            });
-            sizes.into_iter().sum()
-        };
+        let raw = self.bytes_of(&sample);
         let mut best = (None, u64::MAX);
         for (index, bases) in &candidates {
-            let size = trial(Some(bases))?;
+            let size = self.trial(&sample, Some(bases))?;
             if size < best.1 {
                 best = (Some(*index), size);
             }
@@ -290,9 +307,28 @@ impl Job<'_> {
         // A base whose deltas lose falls back to standalone chunk by chunk, so a trial without any is only
         // needed where there is no candidate.
         if best.0.is_none() {
-            best.1 = trial(None)?;
+            best.1 = self.trial(&sample, None)?;
         }
         Ok((best.0, best.1 as f64 <= raw as f64 * WORTHWHILE_SHARE))
+    }
+
+    fn bytes_of(&self, sample: &[usize]) -> u64 {
+        sample.iter().map(|&piece| self.pieces[piece].range.len).sum()
+    }
+
+    /// Bytes that some pieces take when they are encoded.
+    fn trial(&self, sample: &[usize], bases: Option<&Bases>) -> Result<u64> {
+        let sizes: Vec<Result<u64>> = self.packing.pool.install(|| {
+            let size = |&piece: &usize| {
+                let encoded = self.workers.with(|worker| self.encode(piece, bases, None, worker))?;
+                Ok(match encoded.body {
+                    Body::Known => 0,
+                    Body::New { bytes, .. } | Body::Replacement { bytes } => bytes.len() as u64,
+                })
+            };
+            sample.par_iter().map(size).collect()
+        });
+        sizes.into_iter().sum()
     }
 
     /// Encodes a piece, and what may be based on it.

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use mithril_engine::codec::Level;
+use mithril_engine::settings::PACK_MIN_BYTES;
 
 use crate::exit;
+use crate::packer;
 
 /// Keeps machine-learning checkpoints small: a directory whose files are packed in the background.
 #[derive(Parser, Debug)]
@@ -29,10 +31,14 @@ pub enum Command {
     Status(QueryFlags),
     /// List files with what they take.
     Ls(QueryFlags),
-    /// Pack files now.
-    Pack(PathsFlags),
-    /// Make packed files plain again, until they change.
-    Unpack(PathsFlags),
+    /// Pack files now, also those that the mount leaves plain by itself.
+    Pack(PackFlags),
+    /// Begin to pack no file until `resume`. The one that is being packed is finished; nothing is lost.
+    Pause(MountPathFlags),
+    /// Go on packing, also at once where it waits for room.
+    Resume(MountPathFlags),
+    /// Make packed files plain again, until they change; also without a mount. Broken off, it goes on the next time.
+    Unpack(UnpackFlags),
     /// Write a file's content to standard output, also without a mount.
     Cat(PathFlags),
     /// Read and check everything.
@@ -57,12 +63,30 @@ pub struct MountFlags {
     /// Do not pack closed files.
     #[arg(long)]
     pub no_packing: bool,
+    /// Pack by itself only what matches, like 'step_*.pt' for names or 'run/**/model.*' for paths; may be repeated.
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub include: Vec<String>,
+    /// Leave plain what matches, and all below a directory that does; may be repeated.
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub exclude: Vec<String>,
+    /// Leave smaller files plain.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = min_size)]
+    pub min_size: u64,
+    /// Leave the newest N steps of each file plain until newer ones come. A file without steps is its newest one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub hot: usize,
+    /// Pack also what was there before the directory was first mounted, in this mount and in later ones.
+    #[arg(long)]
+    pub pack_existing: bool,
     /// Seconds that a file must have been closed before it is packed.
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
     pub settle: f64,
     /// Time spent on packing for the ratio: fast, default or max. Reading takes as long as the formats that it chose.
     #[arg(long, default_value_t = Level::Default)]
     pub level: Level,
+    /// Bytes of files that are packed in a second, like 200MiB; 0 for no limit. Nothing else is slowed.
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = super::format::parse_size)]
+    pub pack_rate: u64,
     /// Let other users use the mount.
     #[arg(long)]
     pub allow_other: bool,
@@ -78,6 +102,15 @@ pub struct MountFlags {
     /// What is logged: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: tracing::Level,
+}
+
+fn glob(text: &str) -> Result<String, String> {
+    packer::glob(text).map(|_| text.to_owned())
+}
+
+fn min_size(text: &str) -> Result<u64, String> {
+    let size = super::format::parse_size(text)?;
+    if size >= PACK_MIN_BYTES { Ok(size) } else { Err("files below 64 KiB are never packed".to_owned()) }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -109,12 +142,37 @@ pub struct PathFlags {
     pub path: PathBuf,
 }
 
-/// Some paths.
+/// A mount.
 #[derive(Args, Debug)]
-pub struct PathsFlags {
+pub struct MountPathFlags {
+    /// The mount, the directory that it is of, or something below one of them.
+    #[arg(default_value = ".")]
+    pub path: PathBuf,
+}
+
+/// Flags of `pack`.
+#[derive(Args, Debug)]
+pub struct PackFlags {
     /// Files, or directories for all below them.
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
+    /// Say first what it will come to, by a sample.
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Only say what it would come to.
+    #[arg(long)]
+    pub estimate: bool,
+}
+
+/// Flags of `unpack`.
+#[derive(Args, Debug)]
+pub struct UnpackFlags {
+    /// Files, or directories for all below them.
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// All below a directory, as without it.
+    #[arg(long, short)]
+    pub recursive: bool,
 }
 
 /// A path, and how to answer.

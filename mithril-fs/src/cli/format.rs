@@ -25,6 +25,16 @@ pub fn ratio(logical: u64, stored: u64) -> String {
     if ratio < 100.0 { format!("{ratio:.2}x") } else { format!("{ratio:.0}x") }
 }
 
+/// How long something takes, roughly: `40 s`, `12 min`, `3.5 h`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => "a second".to_owned(),
+        ..90.0 => format!("{seconds:.0} s"),
+        ..5400.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
 /// Reads `96MiB`, `1.5GB`, `1048576`.
 ///
 /// # Errors
@@ -85,6 +95,11 @@ mod tests {
         }
         assert_eq!(bytes(5 << 30), "5.37 GB");
         assert_eq!((ratio(10, 4), ratio(0, 4)), ("2.50x".to_owned(), "-".to_owned()));
+    }
+
+    #[test]
+    fn durations_are_rough() {
+        assert_eq!([0.2, 40.4, 720.0, 12_600.0].map(duration), ["a second", "40 s", "12 min", "3.5 h"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod work;
 
 use arguments::{Arguments, Command};
 
-use crate::control::protocol::CommandError;
+use crate::control::protocol::{CommandError, Request};
 use crate::exit::ExitCode;
 use crate::printable::printable;
 
@@ -27,6 +27,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Status(flags) => query::status(&flags),
         Command::Ls(flags) => query::ls(&flags),
         Command::Pack(flags) => work::pack(&flags),
+        Command::Pause(flags) => work::pause(&flags, &Request::Pause),
+        Command::Resume(flags) => work::pause(&flags, &Request::Resume),
         Command::Unpack(flags) => work::unpack(&flags),
         Command::Cat(flags) => query::cat(&flags),
         Command::Verify(flags) => work::verify(&flags),

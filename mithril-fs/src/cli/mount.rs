@@ -20,7 +20,7 @@ use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::overlay::STORE_DIR;
 use crate::printable::printable;
-use crate::settings::MountSettings;
+use crate::settings::{MountSettings, PackPolicy};
 
 fn failed(code: ExitCode, message: String) -> CommandError {
     CommandError { message, exit_code: code as u8 }
@@ -61,8 +61,16 @@ fn settings(flags: &MountFlags) -> Result<MountSettings, CommandError> {
         mountpoint,
         passthrough: !flags.no_passthrough,
         packing: !flags.no_packing,
+        policy: PackPolicy {
+            include: flags.include.clone(),
+            exclude: flags.exclude.clone(),
+            min_size: flags.min_size,
+            hot: flags.hot,
+            existing: flags.pack_existing,
+        },
         settle: Duration::from_secs_f64(flags.settle),
         level: flags.level,
+        pack_rate: flags.pack_rate,
         allow_other: flags.allow_other,
         threads: flags.threads,
         cache_bytes: usize::try_from(flags.cache_size).unwrap_or(usize::MAX),

@@ -101,7 +101,13 @@ fn status_text(status: &Status) -> String {
     } else {
         row("mounted at", format!("{} (process {})", status.mountpoint.display(), status.pid));
         row("passthrough", on(&status.passthrough));
-        row("packing", on(&status.packing));
+        row(
+            "packing",
+            match (&status.packing, &status.paused) {
+                (None, Some(reason)) => format!("paused: {reason}"),
+                (packing, _) => on(packing),
+            },
+        );
     }
     let packed = format!("{} files, {}", status.packed_files, bytes(status.logical_bytes));
     row("packed", packed);
@@ -155,16 +161,18 @@ fn files_text(files: &[FileEntry]) -> String {
         vec![["file", "size", "stored", "ratio", "state", "depth", "base"].map(str::to_owned).to_vec()];
     for file in files {
         let state = match file.state {
-            FileState::Plain => "plain",
-            FileState::Packed => "packed",
-            FileState::Damaged => "damaged",
+            FileState::Plain => {
+                file.plain_because.as_ref().map_or_else(|| "plain".to_owned(), |why| format!("plain: {why}"))
+            }
+            FileState::Packed => "packed".to_owned(),
+            FileState::Damaged => "damaged".to_owned(),
         };
         rows.push(vec![
             file.path.to_string(),
             bytes(file.logical_bytes),
             bytes(file.stored_bytes),
             ratio(file.logical_bytes, file.stored_bytes),
-            state.to_owned(),
+            state,
             file.chain_depth.to_string(),
             file.base.as_ref().map_or_else(|| "-".to_owned(), RelPath::to_string),
         ]);

@@ -5,21 +5,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Outcome;
-use super::arguments::{GcFlags, PathFlags, PathsFlags, UmountFlags, VerifyFlags};
+use super::arguments::{
+    GcFlags, MountPathFlags, PackFlags, PathFlags, UmountFlags, UnpackFlags, VerifyFlags,
+};
 use super::bar::Bar;
-use super::format::{bytes, ratio};
+use super::format::{bytes, duration, ratio, whole};
 use super::query::{NAMED_FILES, left_plain_text, print_json, say_unseen, unexpected};
 use super::target::{self, Target};
 use crate::control::client::{self, Connection};
 use crate::control::protocol::CommandError;
 use crate::control::protocol::{
-    Answer, GcReport, PackReport, Progress, Request, StopReport, UnpackReport, VerifyReport,
+    Answer, EstimateReport, GcReport, PackReport, PauseReport, Progress, Request, StopReport, UnpackReport,
+    VerifyReport,
 };
 use crate::exit::ExitCode;
 use crate::mounting::mountinfo::{self, OurMount};
 use crate::mounting::unmount;
 use crate::ops::offline::{Offline, Use};
-use crate::ops::{collect, verify as verifying};
+use crate::ops::{collect, unpack as unpacking, verify as verifying};
 
 /// How long `umount` waits for a daemon to end after its mount is gone, before it says what it waits for, and then: with
 /// the daemon's own second, it ends within ten.
@@ -117,10 +120,19 @@ pub(super) fn sync(flags: &PathFlags) -> Outcome {
     Ok(say_packed(&report))
 }
 
-pub(super) fn pack(flags: &PathsFlags) -> Outcome {
+pub(super) fn pack(flags: &PackFlags) -> Outcome {
     let mut code = ExitCode::Ok;
     for path in &flags.paths {
         let (mount, path) = target::mounted(path)?;
+        if flags.recursive || flags.estimate {
+            let Answer::Estimated(report) = ask(&mount, &Request::Estimate { path: path.clone() })? else {
+                return Err(unexpected());
+            };
+            say_estimated(&report);
+        }
+        if flags.estimate {
+            continue;
+        }
         let Answer::Packed(report) = ask(&mount, &Request::Pack { path })? else { return Err(unexpected()) };
         let this = say_packed(&report);
         code = if this == ExitCode::Ok { code } else { this };
@@ -136,18 +148,72 @@ fn say_packed(report: &PackReport) -> ExitCode {
         bytes(report.stored_bytes),
         ratio(report.logical_bytes, report.stored_bytes)
     );
+    for (path, reason) in report.overruled.iter().take(NAMED_FILES) {
+        println!("  packed since it was asked for: {path} ({reason})");
+    }
     print!("{}", left_plain_text(&report.left_plain));
+    if let Some(reason) = &report.paused {
+        println!("  packing waits, and what is queued stays so: {reason}");
+    }
     let seen = say_unseen(&report.unseen);
     // What cannot be made smaller is as good as packed.
-    if report.left_plain.for_now > 0 { ExitCode::Partial } else { seen }
+    if report.left_plain.for_now > 0 || report.paused.is_some() { ExitCode::Partial } else { seen }
 }
 
-pub(super) fn unpack(flags: &PathsFlags) -> Outcome {
+/// `pause` and `resume`.
+pub(super) fn pause(flags: &MountPathFlags, request: &Request) -> Outcome {
+    let (mount, _) = target::mounted(&flags.path)?;
+    let Answer::Packing(report) = ask(&mount, request)? else { return Err(unexpected()) };
+    say_paused(&report);
+    Ok(ExitCode::Ok)
+}
+
+fn say_paused(report: &PauseReport) {
+    let waiting = format!("{} files ({}) wait", report.queued_files, bytes(report.queued_bytes));
+    match &report.paused {
+        Some(reason) => println!("packing is paused {reason}; {waiting}"),
+        None => println!("packing goes on; {waiting}"),
+    }
+    if let (Some(_), Some(path)) = (&report.paused, &report.active) {
+        println!("{path} is being packed, and is finished first");
+    }
+}
+
+fn say_estimated(report: &EstimateReport) {
+    let (files, logical) = (report.files, report.logical_bytes);
+    if report.sampled_files == 0 {
+        println!("{files} files ({}) to pack; none of them could be sampled", bytes(logical));
+        return;
+    }
+    let stored = whole(logical as f64 * report.share);
+    println!(
+        "{files} files to pack: {} to about {} ({}) in about {}, by a sample of {}; less where files are deltas against \
+         others that are not packed yet",
+        bytes(logical),
+        bytes(stored),
+        ratio(logical, stored),
+        duration(report.seconds),
+        report.sampled_files
+    );
+}
+
+pub(super) fn unpack(flags: &UnpackFlags) -> Outcome {
     let mut code = ExitCode::Ok;
     for path in &flags.paths {
-        let (mount, path) = target::mounted(path)?;
-        let Answer::Unpacked(report) = ask(&mount, &Request::Unpack { path })? else {
-            return Err(unexpected());
+        let report = match target::find(path)? {
+            Target::Mounted { mount, path } => {
+                let Answer::Unpacked(report) = ask(&mount, &Request::Unpack { path })? else {
+                    return Err(unexpected());
+                };
+                report
+            }
+            Target::Unmounted { directory, path } => {
+                let bar = Bar::new();
+                unpacking::unpack(&open(&directory)?.directory(), &path, &mut |now| {
+                    show(&bar, &now);
+                    ControlFlow::Continue(())
+                })?
+            }
         };
         let this = say_unpacked(&report);
         code = if this == ExitCode::Ok { code } else { this };
@@ -158,6 +224,9 @@ pub(super) fn unpack(flags: &PathsFlags) -> Outcome {
 fn say_unpacked(report: &UnpackReport) -> ExitCode {
     println!("{} files are plain now: {}", report.files, bytes(report.logical_bytes));
     report.failed.iter().for_each(|(path, reason)| eprintln!("  still packed: {path}: {reason}"));
+    if report.store_is_free {
+        println!("no file needs .mithril any more; it can be deleted");
+    }
     if report.failed.is_empty() { ExitCode::Ok } else { ExitCode::Partial }
 }
 

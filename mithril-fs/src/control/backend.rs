@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::protocol::{
-    CommandError, GcReport, Listing, PackReport, Progress, RelPath, Status, StopReport, UnpackReport,
-    VerifyReport,
+    CommandError, EstimateReport, GcReport, Listing, PackReport, PauseReport, Progress, RelPath, Status,
+    StopReport, UnpackReport, VerifyReport,
 };
 
 /// Takes progress; `Break` when the one who asked is gone and the work may stop.
@@ -18,6 +18,8 @@ pub trait Backend: Send + Sync {
     fn sync(&self, progress: ProgressSink<'_>) -> Result<PackReport, CommandError>;
     /// Packs what is at or below `path`.
     fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError>;
+    /// Says what packing what is at or below `path` would come to.
+    fn estimate(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<EstimateReport, CommandError>;
     /// Makes what is at or below `path` plain.
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError>;
     /// Lists what is at or below `path`.
@@ -26,6 +28,10 @@ pub trait Backend: Send + Sync {
     fn verify(&self, repair_index: bool, progress: ProgressSink<'_>) -> Result<VerifyReport, CommandError>;
     /// Collects garbage.
     fn gc(&self, dry_run: bool) -> Result<GcReport, CommandError>;
+    /// Begins to pack no file any more. Does not wait for the one that is being packed.
+    fn pause(&self) -> Result<PauseReport, CommandError>;
+    /// Goes on packing.
+    fn resume(&self) -> Result<PauseReport, CommandError>;
     /// Prepares the end: drains if asked, unmounts, stops packing. Answers soon after that, whatever the packer waits
     /// for; the daemon ends by itself.
     fn stop(&self, drain: bool, lazy: bool, progress: ProgressSink<'_>) -> Result<StopReport, CommandError>;

@@ -98,6 +98,11 @@ pub enum Request {
         /// A file or a directory.
         path: RelPath,
     },
+    /// Say what `Pack` would come to, by a sample.
+    Estimate {
+        /// A file or a directory.
+        path: RelPath,
+    },
     /// Make one file, or the files below a directory, plain, and leave them so until they change.
     Unpack {
         /// A file or a directory.
@@ -113,6 +118,10 @@ pub enum Request {
         /// Only say how much it would be.
         dry_run: bool,
     },
+    /// Begin to pack no file until `Resume`, or until the mount ends.
+    Pause,
+    /// Go on packing, also where it waits for something that is lacking.
+    Resume,
     /// End the daemon and unmount.
     Stop {
         /// Pack what is queued first.
@@ -132,6 +141,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// To `Sync` and `Pack`.
     Packed(PackReport),
+    /// To `Estimate`.
+    Estimated(EstimateReport),
     /// To `Unpack`.
     Unpacked(UnpackReport),
     /// To `List`.
@@ -140,6 +151,8 @@ pub enum Answer {
     Verified(VerifyReport),
     /// To `Gc`.
     Collected(GcReport),
+    /// To `Pause` and `Resume`.
+    Packing(PauseReport),
     /// To `Stop`: the mount is gone, or was detached. If the request was not lazy, the daemon keeps the connection open
     /// until it has let go of the directory.
     Stopping(StopReport),
@@ -219,6 +232,9 @@ pub struct Status {
     pub passthrough: Option<String>,
     /// Whether packing is on; if not, why (no user xattrs, no hole punching).
     pub packing: Option<String>,
+    /// Why no file is begun just now, if none is: somebody paused it, or something is lacking.
+    #[serde(default)]
+    pub paused: Option<String>,
     /// Files in the packed state.
     pub packed_files: u64,
     /// Bytes of the packed files as their users see them.
@@ -287,6 +303,9 @@ pub struct FileEntry {
     pub chain_depth: u8,
     /// The file whose chunks most of its deltas are against, if it is still there.
     pub base: Option<RelPath>,
+    /// Why it is plain, if it is and is going to stay so without more to happen.
+    #[serde(default)]
+    pub plain_because: Option<String>,
 }
 
 /// What `ls` found.
@@ -310,9 +329,30 @@ pub struct PackReport {
     pub stored_bytes: u64,
     /// Files left plain.
     pub left_plain: LeftPlain,
+    /// Files that would have been left plain if they had not been asked for: the first ones, with the reason.
+    #[serde(default)]
+    pub overruled: Vec<(RelPath, String)>,
+    /// Why packing stopped before all was done, if it did.
+    #[serde(default)]
+    pub paused: Option<String>,
     /// What could not be looked at.
     #[serde(default)]
     pub unseen: Unseen,
+}
+
+/// What packing would come to, by a sample.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct EstimateReport {
+    /// Files that would be packed.
+    pub files: u64,
+    /// Their bytes.
+    pub logical_bytes: u64,
+    /// Files of which some was encoded.
+    pub sampled_files: u64,
+    /// The share of the bytes that would be stored. Deltas against files that are not packed yet are not foreseen.
+    pub share: f64,
+    /// How long it would take, if nothing else is packed.
+    pub seconds: f64,
 }
 
 /// What unpacking came to.
@@ -324,6 +364,22 @@ pub struct UnpackReport {
     pub logical_bytes: u64,
     /// Files that stayed packed, with the reason.
     pub failed: Vec<(RelPath, String)>,
+    /// Whether no file of the whole directory needs its store any more. Only known without a mount.
+    #[serde(default)]
+    pub store_is_free: bool,
+}
+
+/// How packing stands after a command that stops it or lets it go on.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PauseReport {
+    /// Why no file is begun, if none is.
+    pub paused: Option<String>,
+    /// The file that is being packed, and is finished all the same.
+    pub active: Option<RelPath>,
+    /// Files that wait.
+    pub queued_files: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
 }
 
 /// What a verification found.

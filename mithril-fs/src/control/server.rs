@@ -211,9 +211,12 @@ fn carry_out(backend: &dyn Backend, request: Request, stream: &UnixStream) -> An
         Request::Sync => backend.sync(progress).map(Answer::Packed),
         Request::List { path } => backend.list(&path).map(Answer::Files),
         Request::Pack { path } => backend.pack(&path, progress).map(Answer::Packed),
+        Request::Estimate { path } => backend.estimate(&path, progress).map(Answer::Estimated),
         Request::Unpack { path } => backend.unpack(&path, progress).map(Answer::Unpacked),
         Request::Verify { repair_index } => backend.verify(repair_index, progress).map(Answer::Verified),
         Request::Gc { dry_run } => backend.gc(dry_run).map(Answer::Collected),
+        Request::Pause => backend.pause().map(Answer::Packing),
+        Request::Resume => backend.resume().map(Answer::Packing),
         Request::Stop { drain, lazy } => backend.stop(drain, lazy, progress).map(Answer::Stopping),
     };
     answer.unwrap_or_else(Answer::Failed)

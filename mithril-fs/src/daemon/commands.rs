@@ -13,15 +13,15 @@ use rustix::io::Errno;
 use super::{Daemon, failed, unnamed};
 use crate::control::backend::{Backend, ProgressSink};
 use crate::control::protocol::{
-    CommandError, GcReport, LeftPlain, Listing, PackReport, Progress, RelPath, Status, StopReport,
-    UnpackReport, Unseen, VerifyReport,
+    CommandError, EstimateReport, FileState, GcReport, LeftPlain, Listing, PackReport, PauseReport, Progress,
+    RelPath, Status, StopReport, UnpackReport, Unseen, VerifyReport,
 };
 use crate::exit::ExitCode;
 use crate::mounting::{holders, unmount};
 use crate::ops::walk::{Found, State, walk, why_unseen};
-use crate::ops::{Directory, collect, list, verify};
+use crate::ops::{Directory, collect, list, unpack, verify};
 use crate::overlay::lower;
-use crate::packer::{Packer, Reason};
+use crate::packer::{Asked, Packer, Reason};
 
 /// Files that are named of those that were left plain.
 const NAMED_LEFT: usize = 100;
@@ -47,6 +47,14 @@ fn name_left(found: &Found, reason: &Reason, left: &mut LeftPlain) {
     } else {
         left.more += 1;
     }
+}
+
+/// Somebody wants packed what is not going to be, since somebody paused it.
+fn refuse_paused(packer: &Packer) -> Result<(), CommandError> {
+    if packer.is_paused_by_command() {
+        return Err(failed("packing is paused by command; let it go on first: mithril-fs resume PATH"));
+    }
+    Ok(())
 }
 
 impl Daemon {
@@ -96,6 +104,7 @@ impl Daemon {
             report.files += packed.files;
             report.logical_bytes += packed.logical_bytes;
             report.stored_bytes += packed.stored_bytes;
+            report.paused = packed.paused;
             report.left_plain = LeftPlain::default();
             let mut waits = false;
             let walked = walk(&self.directory(), path.as_path(), &mut |found| {
@@ -103,7 +112,9 @@ impl Daemon {
                     let reason = packer.why_plain(&found.path, &found.stat);
                     // Without a reason it is due, or was packed since it was found: the next round tells.
                     let is_due = reason.is_none() && packer.is_large_enough(&found.stat);
-                    if is_due && asked.contains(&found.stat.st_ino) {
+                    if is_due && report.paused.is_some() {
+                        name_left(&found, &Reason::Paused, &mut report.left_plain);
+                    } else if is_due && asked.contains(&found.stat.st_ino) {
                         waits = true;
                         name_left(&found, &Reason::Waiting, &mut report.left_plain);
                     } else {
@@ -118,7 +129,7 @@ impl Daemon {
                 Err(Errno::NOENT | Errno::NOTDIR) => Unseen::default(),
                 Err(error) => return Err(failed(format!("{path}: {error}"))),
             };
-            if !waits || is_given_up || round == DRAIN_ROUNDS {
+            if !waits || is_given_up || report.paused.is_some() || round == DRAIN_ROUNDS {
                 break;
             }
         }
@@ -144,6 +155,18 @@ impl Daemon {
 
     fn queued(&self) -> Vec<(PathBuf, u64)> {
         self.packer.as_ref().map(|packer| packer.waiting()).unwrap_or_default()
+    }
+
+    fn pause_report(&self, packer: &Packer) -> PauseReport {
+        let waiting = self.queued();
+        let active = packer.active();
+        let waits = || waiting.iter().filter(|(path, _)| active.as_ref() != Some(path));
+        PauseReport {
+            paused: packer.paused(),
+            queued_files: waits().count() as u64,
+            queued_bytes: waits().map(|(_, size)| size).sum(),
+            active: active.map(RelPath::from),
+        }
     }
 
     /// Ends the mount. What is packed is packed; what waits is found again by the next mount.
@@ -189,6 +212,7 @@ impl Backend for Daemon {
             pid: std::process::id(),
             passthrough: self.passthrough.clone().err(),
             packing: self.packer.as_ref().err().cloned(),
+            paused: packer.and_then(Packer::paused),
             packed_files: totals.packed_files,
             logical_bytes: totals.logical_bytes,
             stored_bytes: usage.pack_bytes + usage.index_bytes,
@@ -212,6 +236,7 @@ impl Backend for Daemon {
 
     fn sync(&self, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
         let packer = self.packer()?;
+        refuse_paused(packer)?;
         self.scanned.wait();
         // The packer hears of files as they are closed, linked and renamed. What it missed is found here.
         let everything = RelPath::default();
@@ -227,18 +252,48 @@ impl Backend for Daemon {
 
     fn pack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<PackReport, CommandError> {
         let packer = self.packer()?;
-        let mut asked = HashSet::new();
+        refuse_paused(packer)?;
+        let (mut asked, mut overruled) = (HashSet::new(), Vec::new());
         for found in self.files(path)?.into_iter().filter(|found| found.state == State::Plain) {
+            let how = if found.path == path.as_path() { Asked::ByName } else { Asked::Below };
+            if let Some(reason) = packer.overruled(&found.path, &found.stat, how)
+                && overruled.len() < NAMED_LEFT
+                && packer.is_large_enough(&found.stat)
+            {
+                overruled.push((RelPath::from(found.path.clone()), reason.to_string()));
+            }
             asked.insert(found.stat.st_ino);
             packer.forget_verdict(&found.path, &found.stat);
-            packer.offer(found.path, &found.stat, Duration::ZERO);
+            packer.offer(found.path, &found.stat, Duration::ZERO, how);
         }
-        self.drain(packer, path, &asked, progress)
+        let report = self.drain(packer, path, &asked, progress)?;
+        // Only what came to something: others have reasons of their own.
+        overruled.retain(|(path, _)| report.left_plain.named.iter().all(|(left, _)| left != path));
+        Ok(PackReport { overruled, ..report })
+    }
+
+    fn estimate(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<EstimateReport, CommandError> {
+        let packer = self.packer()?;
+        let files: Vec<(PathBuf, u64)> = self
+            .files(path)?
+            .into_iter()
+            .filter(|found| found.state == State::Plain && packer.is_large_enough(&found.stat))
+            .filter(|found| {
+                let how = if found.path == path.as_path() { Asked::ByName } else { Asked::Below };
+                !packer.is_left(&found.path, &found.stat, how)
+            })
+            .map(|found| (found.path.clone(), found.logical_bytes()))
+            .collect();
+        Ok(packer.estimate(&files, &mut |path| {
+            let now = Progress { path: Some(RelPath::from(path.to_owned())), ..Progress::default() };
+            progress(now).is_continue()
+        }))
     }
 
     fn unpack(&self, path: &RelPath, progress: ProgressSink<'_>) -> Result<UnpackReport, CommandError> {
         let (plain, files): (Vec<Found>, Vec<Found>) =
             self.files(path)?.into_iter().partition(|found| found.state == State::Plain);
+        unpack::check_room(&self.directory(), &files)?;
         // What is plain already is to stay so too, if it could be packed at all.
         let may_be_packed = |found: &Found| found.logical_bytes() >= PACK_MIN_BYTES;
         for found in plain.iter().filter(|found| self.overlay.namespace.is_some() && may_be_packed(found)) {
@@ -271,7 +326,15 @@ impl Backend for Daemon {
     }
 
     fn list(&self, path: &RelPath) -> Result<Listing, CommandError> {
-        list::list(&self.directory(), path)
+        let mut listing = list::list(&self.directory(), path)?;
+        let Ok(packer) = &self.packer else { return Ok(listing) };
+        for entry in listing.files.iter_mut().filter(|entry| entry.state == FileState::Plain) {
+            let located = lower::locate_path(&self.root, entry.path.as_path()).and_then(lower::stat);
+            let reason = located.ok().and_then(|stat| packer.why_plain(entry.path.as_path(), &stat));
+            let reason = reason.filter(|reason| *reason != Reason::Untried || self.scanned.is_open());
+            entry.plain_because = reason.map(|reason| reason.to_string());
+        }
+        Ok(listing)
     }
 
     fn verify(&self, repair_index: bool, progress: ProgressSink<'_>) -> Result<VerifyReport, CommandError> {
@@ -290,16 +353,34 @@ impl Backend for Daemon {
         collect::collect(&directory, dry_run, roots)
     }
 
+    fn pause(&self) -> Result<PauseReport, CommandError> {
+        let packer = self.packer()?;
+        packer.pause();
+        Ok(self.pause_report(packer))
+    }
+
+    fn resume(&self) -> Result<PauseReport, CommandError> {
+        let packer = self.packer()?;
+        packer.resume();
+        Ok(self.pause_report(packer))
+    }
+
     fn stop(&self, drain: bool, lazy: bool, progress: ProgressSink<'_>) -> Result<StopReport, CommandError> {
         if drain && self.packer.is_ok() {
             let mut is_given_up = false;
-            self.sync(&mut |now| {
+            let report = self.sync(&mut |now| {
                 let flow = progress(now);
                 is_given_up |= flow.is_break();
                 flow
             })?;
             if is_given_up {
                 return Err(failed("whoever asked for it is gone. Nothing was stopped."));
+            }
+            if let Some(reason) = report.paused {
+                return Err(failed(format!(
+                    "packing waits: {reason}. Nothing was stopped; make room, or unmount without --drain: what is queued \
+                     is packed after the next mount"
+                )));
             }
         }
         self.unmount(lazy)?;

@@ -6,4 +6,5 @@ pub mod log;
 pub mod mountinfo;
 pub mod probe;
 pub mod readahead;
+pub mod since;
 pub mod unmount;

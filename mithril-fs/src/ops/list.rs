@@ -148,6 +148,7 @@ fn entry(
         path: RelPath::from(found.path),
         stored_bytes,
         state,
+        plain_because: None,
         chain_depth,
     }
 }

@@ -1,9 +1,10 @@
-//! Operations on a directory and its store that need no mount: list, verify, collect, cat. The daemon runs them too.
+//! Operations on a directory and its store that need no mount: list, verify, collect, cat, unpack. The daemon runs them too.
 
 pub mod cat;
 pub mod collect;
 pub mod list;
 pub mod offline;
+pub mod unpack;
 pub mod verify;
 pub mod walk;
 

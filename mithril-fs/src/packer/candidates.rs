@@ -118,6 +118,11 @@ fn list(overlay: &Overlay, dir: &Path) -> Option<Vec<Entry>> {
     Some(entries.map(entry).collect())
 }
 
+/// The names in a directory; none if it cannot be looked at.
+pub(super) fn names(overlay: &Overlay, dir: &Path) -> Vec<Vec<u8>> {
+    list(overlay, dir).unwrap_or_default().into_iter().map(|entry| entry.name).collect()
+}
+
 /// The manifest of a packed file; `None` for any other.
 fn manifest_of(overlay: &Overlay, path: &Path) -> Option<Manifest> {
     let fd = locate(overlay, path)?;

@@ -8,6 +8,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::natural::NaturalKey;
+use super::pause::Pause;
+use super::policy::Asked;
 
 /// Files that were not where they had been queued, and are remembered: a rename is told a moment after it is done.
 const REMEMBERED_LOST: usize = 64;
@@ -25,6 +27,8 @@ pub(super) struct Item {
     pub(super) attempts: u32,
     /// Put off because somebody uses it: `sync` does not wait for it.
     pub(super) deferred: bool,
+    /// Whether somebody asked for it.
+    pub(super) asked: Asked,
 }
 
 impl Item {
@@ -42,6 +46,8 @@ struct State {
     /// The latest files that were not where they had been queued.
     lost: VecDeque<Item>,
     stopped: bool,
+    /// Why no file is begun.
+    pause: Pause,
     /// Counts whenever something was taken or finished, for whoever waits.
     steps: u64,
 }
@@ -59,10 +65,13 @@ impl Queue {
     }
 
     /// Adds a file, due after `delay`. One that waits already is put off to then: it was written again.
-    pub(super) fn add(&self, path: PathBuf, size: u64, delay: Duration) {
-        let item = Item { size, due: Instant::now() + delay, attempts: 0, deferred: false, path };
+    pub(super) fn add(&self, path: PathBuf, size: u64, delay: Duration, asked: Asked) {
+        let mut item = Item { size, due: Instant::now() + delay, attempts: 0, deferred: false, asked, path };
         let mut state = self.lock();
-        state.items.insert(NaturalKey::of(&item.path), item);
+        let key = NaturalKey::of(&item.path);
+        // Whoever asked for it is still to get it.
+        item.asked = state.items.get(&key).map_or(asked, |before| before.asked.max(asked));
+        state.items.insert(key, item);
         self.changed.notify_all();
     }
 
@@ -73,7 +82,8 @@ impl Queue {
         let is_known =
             state.items.contains_key(&key) || state.active.as_ref().is_some_and(|active| active.path == path);
         if !is_known {
-            let item = Item { size, due: Instant::now(), attempts: 0, deferred: false, path };
+            let asked = Asked::No;
+            let item = Item { size, due: Instant::now(), attempts: 0, deferred: false, asked, path };
             state.items.insert(key, item);
             self.changed.notify_all();
         }
@@ -97,7 +107,8 @@ impl Queue {
     /// was found to be open, say.
     pub(super) fn retry(&self, item: &Item, path: PathBuf, delay: Duration, deferred: bool) {
         let attempts = item.attempts.saturating_add(1);
-        let again = Item { size: item.size, due: Instant::now() + delay, attempts, deferred, path };
+        let (size, asked) = (item.size, item.asked);
+        let again = Item { size, due: Instant::now() + delay, attempts, deferred, asked, path };
         let mut state = self.lock();
         state.items.entry(NaturalKey::of(&again.path)).or_insert(again);
         self.changed.notify_all();
@@ -111,6 +122,12 @@ impl Queue {
                 return None;
             }
             let now = Instant::now();
+            if let Some(wait) = state.pause.wait(now) {
+                // For ever, if nobody says otherwise.
+                let wait = wait.unwrap_or(Duration::from_secs(3600));
+                state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
             let due = state.items.iter().find(|(_, item)| item.due <= now).map(|(key, _)| key.clone());
             if let Some(item) = due.and_then(|key| state.items.remove(&key)) {
                 state.active = Some(item.clone());
@@ -134,6 +151,20 @@ impl Queue {
         state.active = None;
         state.steps += 1;
         self.changed.notify_all();
+    }
+
+    /// Changes why no file is begun.
+    pub(super) fn pause(&self, change: impl FnOnce(&mut Pause)) {
+        let mut state = self.lock();
+        change(&mut state.pause);
+        state.steps += 1;
+        self.changed.notify_all();
+    }
+
+    /// Why no file is begun, if none is. With `on_trial`, also while it is tried whether one can be again.
+    pub(super) fn paused(&self, on_trial: bool) -> Option<String> {
+        let state = self.lock();
+        state.pause.reason().filter(|_| on_trial || state.pause.wait(Instant::now()).is_some())
     }
 
     /// Makes what waits, at or below `prefix`, due now. With `used_too`, also what was put off as in use.
@@ -228,6 +259,14 @@ impl Queue {
         state.active.iter().chain(state.items.values()).cloned().collect()
     }
 
+    /// The file that was taken goes back to where it was, through no fault of its own.
+    pub(super) fn put_back(&self, item: &Item, path: PathBuf) {
+        let mut state = self.lock();
+        let item = item.at(path);
+        state.items.entry(NaturalKey::of(&item.path)).or_insert(item);
+        self.changed.notify_all();
+    }
+
     /// The file that is being packed.
     pub(super) fn active(&self) -> Option<PathBuf> {
         self.lock().active.as_ref().map(|item| item.path.clone())
@@ -255,7 +294,7 @@ mod tests {
     fn queue(paths: &[&str]) -> Queue {
         let queue = Queue::default();
         for path in paths {
-            queue.add(path.into(), 1, Duration::ZERO);
+            queue.add(path.into(), 1, Duration::ZERO, Asked::No);
         }
         queue
     }
@@ -280,8 +319,8 @@ mod tests {
     #[test]
     fn what_is_not_due_waits_unless_hurried() {
         let queue = Queue::default();
-        queue.add("a".into(), 1, Duration::from_secs(3600));
-        queue.add("b".into(), 1, Duration::ZERO);
+        queue.add("a".into(), 1, Duration::from_secs(3600), Asked::No);
+        queue.add("b".into(), 1, Duration::ZERO, Asked::No);
         assert_eq!(queue.take().unwrap().path, Path::new("b"));
         queue.finished();
         queue.hurry(Path::new("a"), false);
@@ -325,7 +364,7 @@ mod tests {
     #[test]
     fn what_was_found_is_added_once_and_changes_nothing_that_waits() {
         let queue = Queue::default();
-        queue.add("waits".into(), 1, Duration::from_secs(3600));
+        queue.add("waits".into(), 1, Duration::from_secs(3600), Asked::No);
         queue.found("waits".into(), 1);
         queue.found("new".into(), 1);
         let active = queue.take().unwrap();
@@ -353,7 +392,7 @@ mod tests {
     fn what_was_closed_while_it_was_found_open_is_not_put_off() {
         let queue = queue(&["a"]);
         let item = queue.take().unwrap();
-        queue.add("a".into(), 1, Duration::ZERO);
+        queue.add("a".into(), 1, Duration::ZERO, Asked::No);
         queue.retry(&item, item.path.clone(), Duration::from_secs(60), true);
         queue.finished();
         assert_eq!(take_all(&queue), ["a"]);

@@ -20,6 +20,14 @@ pub(crate) enum Reason {
     Incompressible,
     /// Somebody unpacked it. Holds until it changes.
     KeptPlain,
+    /// The mount was told to leave it alone.
+    Excluded,
+    /// It is smaller than what the mount was told to pack.
+    Small,
+    /// It is one of the newest of its kind.
+    Hot,
+    /// It was there before the directory was mounted, and did not change since.
+    Existing,
     /// It is open through the mount.
     Open,
     /// It was mapped, or open below the mount, when it was tried.
@@ -28,6 +36,8 @@ pub(crate) enum Reason {
     Untried,
     /// It waits to be tried again.
     Waiting,
+    /// No file is begun just now.
+    Paused,
     /// Trying it failed.
     Failed(String),
 }
@@ -35,7 +45,8 @@ pub(crate) enum Reason {
 impl Reason {
     /// Whether it is as it should be: nothing comes of trying the file again.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Reason::Incompressible | Reason::KeptPlain)
+        use Reason::{Excluded, Existing, Hot, Incompressible, KeptPlain, Small};
+        matches!(self, Incompressible | KeptPlain | Excluded | Small | Hot | Existing)
     }
 }
 
@@ -44,10 +55,15 @@ impl std::fmt::Display for Reason {
         f.write_str(match self {
             Reason::Incompressible => "hardly compressible",
             Reason::KeptPlain => "unpacked by hand",
+            Reason::Excluded => "excluded",
+            Reason::Small => "smaller than --min-size",
+            Reason::Hot => "hot: stays plain until newer ones come",
+            Reason::Existing => "there before the directory was mounted; `pack` packs it",
             Reason::Open => "open",
             Reason::InUse => "in use: mapped, or open below the mount",
             Reason::Untried => "not tried yet",
             Reason::Waiting => "changed or in use just now; it is tried again later",
+            Reason::Paused => "packing is paused",
             Reason::Failed(error) => error,
         })
     }

@@ -1,6 +1,7 @@
 //! The thread that packs, and what it remembers.
 
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,11 @@ use mithril_engine::source::FileSource;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use super::pause::Pause;
+use super::policy::{Asked, Policy};
+use super::politeness::{PoliteSource, Rate};
 use super::queue::{Item, Queue};
+use super::room::NoRoom;
 use super::verdicts::{Reason, Verdicts, size_of};
 use super::{candidates, scan};
 use crate::control::protocol::{PackReport, Progress, RelPath};
@@ -24,11 +29,15 @@ use crate::overlay::node::{Node, NodeId};
 use crate::overlay::transition::{Fingerprint, Refusal};
 use crate::overlay::unpack::keep_plain;
 use crate::overlay::{Overlay, lower};
+use crate::settings::PackPolicy;
 use crate::stub::{self, KeepPlain, Namespace};
 
 /// After how long a file that is in use, mapped or failed is tried again; doubled each time, up to the limit.
 const RETRY_AFTER: Duration = Duration::from_secs(15);
 const RETRY_LIMIT: Duration = Duration::from_secs(600);
+
+/// After how long at most it is looked whether there is room for a file.
+const ROOM_LIMIT: Duration = Duration::from_secs(60);
 
 /// File times advance in ticks of up to 10 ms on older kernels: a file that changed less than this ago could change
 /// again without its times telling.
@@ -42,10 +51,16 @@ pub(crate) struct PackerParts {
     pub(crate) overlay: Arc<Overlay>,
     /// Where stubs keep their authority.
     pub(crate) namespace: Namespace,
+    /// Which files are packed by themselves.
+    pub(crate) policy: PackPolicy,
+    /// Files that did not change since then were there before, in ns since 1970.
+    pub(crate) since: i64,
     /// How long a file must have been closed.
     pub(crate) settle: Duration,
     /// The level that they encode with.
     pub(crate) level: Level,
+    /// Bytes that are read from files in a second, at most; 0 for no limit.
+    pub(crate) rate: u64,
     /// Threads that encode.
     pub(crate) pool: Arc<rayon::ThreadPool>,
 }
@@ -64,10 +79,12 @@ pub(crate) struct Totals {
 
 /// Packs files in the background.
 pub(crate) struct Packer {
-    parts: PackerParts,
+    pub(super) parts: PackerParts,
     pub(super) queue: Queue,
     pub(crate) totals: Totals,
-    cancel: AtomicBool,
+    pub(super) policy: Policy,
+    pub(super) rate: Option<Rate>,
+    pub(super) cancel: AtomicBool,
     verdicts: Verdicts,
     links: Mutex<LruCache<NodeId, PathBuf>>,
 }
@@ -80,22 +97,30 @@ enum Done {
     Nothing,
     /// It stays plain until it changes.
     NotWorthwhile,
+    /// It stays plain while others are newer, or for good.
+    Policy(Reason),
     /// It stays plain for now.
     Refused(Refusal),
+    /// Packing it could take more room than there is.
+    NoRoom(NoRoom),
     /// It is to be tried again: the end of the mount came first.
     Cancelled,
 }
 
 impl Packer {
-    pub(crate) fn new(parts: PackerParts) -> Self {
-        Self {
+    /// # Errors
+    /// What is wrong with the policy.
+    pub(crate) fn new(parts: PackerParts) -> Result<Self, String> {
+        Ok(Self {
+            policy: Policy::new(&parts.policy, parts.since)?,
+            rate: Rate::new(parts.rate),
             parts,
             queue: Queue::default(),
             totals: Totals::default(),
             cancel: AtomicBool::new(false),
             verdicts: Verdicts::new(),
             links: Mutex::new(LruCache::new(REMEMBERED_LINKS)),
-        }
+        })
     }
 
     /// Packs until stopped. One thread calls it; the encoding is spread over the pool.
@@ -117,24 +142,25 @@ impl Packer {
     }
 
     /// A file may be worth packing from now on.
-    pub(crate) fn offer(&self, path: PathBuf, stat: &Stat, delay: Duration) {
-        if let Some(size) = self.worth_trying(stat) {
-            self.queue.add(path, size, delay);
+    pub(crate) fn offer(&self, path: PathBuf, stat: &Stat, delay: Duration, asked: Asked) {
+        if let Some(size) = self.worth_trying(&path, stat, asked) {
+            self.queue.add(path, size, delay, asked);
         }
     }
 
     /// A plain file was found by looking through the directory. Changes nothing if it is known already.
     pub(crate) fn found(&self, path: PathBuf, stat: &Stat) {
-        if let Some(size) = self.worth_trying(stat) {
+        if let Some(size) = self.worth_trying(&path, stat, Asked::No) {
             self.queue.found(path, size);
         }
     }
 
     /// The size of a file that may be packed, unless it is known that it is not worth it.
-    fn worth_trying(&self, stat: &Stat) -> Option<u64> {
+    fn worth_trying(&self, path: &Path, stat: &Stat, asked: Asked) -> Option<u64> {
         let is_worth = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && size_of(stat) >= PACK_MIN_BYTES
-            && self.verdicts.of(stat) != Some(Reason::Incompressible);
+            && self.verdicts.of(stat) != Some(Reason::Incompressible)
+            && self.policy.alone(path, stat, asked).is_none();
         is_worth.then(|| size_of(stat))
     }
 
@@ -146,7 +172,7 @@ impl Packer {
             return;
         }
         if let Some(path) = self.path_of(node) {
-            self.offer(path, &stat, self.parts.settle);
+            self.offer(path, &stat, self.parts.settle, Asked::No);
         }
     }
 
@@ -154,12 +180,19 @@ impl Packer {
     pub(crate) fn linked(&self, node: &Node, path: &Path) {
         let Ok(stat) = node.stat() else { return };
         self.links.lock().unwrap_or_else(PoisonError::into_inner).put(node.id, path.to_owned());
-        self.offer(path.to_owned(), &stat, self.parts.settle);
+        self.offer(path.to_owned(), &stat, self.parts.settle, Asked::No);
     }
 
     /// Files have other paths now.
     pub(crate) fn renamed(&self, from: &Path, to: &Path, exchanged: bool) {
         self.queue.renamed(from, to, exchanged);
+        if self.policy.depends_on_names() {
+            // What was excluded under its old name may not be under the new one, nor what is below it.
+            self.queue.found(to.to_owned(), 0);
+            if exchanged {
+                self.queue.found(from.to_owned(), 0);
+            }
+        }
     }
 
     /// What waits, by path, with sizes.
@@ -200,6 +233,9 @@ impl Packer {
         if verdict == Some(Reason::Incompressible) {
             return verdict;
         }
+        if let Some(reason) = self.policy.alone(path, stat, Asked::No) {
+            return Some(reason);
+        }
         let nodes = &self.parts.overlay.nodes;
         let (node, stat) = lower::locate_path(&nodes.root().fd, path).and_then(|fd| nodes.pin(fd)).ok()?;
         let reason = if self.is_kept_plain(&node, &stat) {
@@ -210,7 +246,8 @@ impl Packer {
             // Since it was found.
             None
         } else {
-            Some(verdict.unwrap_or(Reason::Untried))
+            let policy = self.policy.reason(&self.parts.overlay, path, &stat, Asked::No);
+            policy.or(verdict).or(Some(Reason::Untried))
         };
         nodes.unpin(node);
         reason
@@ -231,7 +268,8 @@ impl Packer {
         let files = self.totals.files.load(Ordering::Relaxed);
         let (logical, stored) = self.done_bytes();
         self.queue.hurry(prefix, true);
-        while self.queue.is_busy(prefix) && !self.queue.is_stopped() {
+        self.queue.pause(Pause::try_now);
+        while self.queue.is_busy(prefix) && !self.queue.is_stopped() && self.queue.paused(false).is_none() {
             let waiting: u64 = self.queue.waiting().iter().map(|item| item.size).sum();
             let (now_logical, now_stored) = self.done_bytes();
             let current = self.totals.current_logical.load(Ordering::Relaxed);
@@ -253,6 +291,7 @@ impl Packer {
             files: self.totals.files.load(Ordering::Relaxed) - files,
             logical_bytes: now_logical - logical,
             stored_bytes: now_stored - stored,
+            paused: self.queue.paused(false).filter(|_| self.queue.is_busy(prefix)),
             ..PackReport::default()
         }
     }
@@ -265,7 +304,7 @@ impl Packer {
     pub(crate) fn scan(&self) {
         scan::scan(&self.parts.overlay, self.parts.namespace, &self.cancel, &mut |path, stat| {
             // What just appeared may still be written to below the mount.
-            self.offer(path, stat, self.parts.settle);
+            self.offer(path, stat, self.parts.settle, Asked::No);
         });
     }
 
@@ -277,12 +316,17 @@ impl Packer {
             Ok(located) => located,
             // Gone, or moved just now.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return self.queue.lost(item),
+            Err(error) if self.waits_after(item, error) => return,
             Err(error) => return self.fail(item, &error.to_string()),
         };
         let started = Instant::now();
         // What another store keeps, or is made of, is not for this one to take away.
         let done = match store_above(root, &item.path) {
-            None => self.pack_node(&node, &stat, &item.path),
+            None => match self.policy.reason(&self.parts.overlay, &item.path, &stat, item.asked) {
+                _ if node.kind == FileType::Directory => Ok(Done::Nothing),
+                Some(reason) => Ok(Done::Policy(reason)),
+                None => self.pack_node(&node, &stat, &item.path),
+            },
             Some(_) => Ok(Done::Nothing),
         };
         let path = self.path_of(&node).unwrap_or_else(|| item.path.clone());
@@ -294,9 +338,13 @@ impl Packer {
                 let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 self.totals.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
                 self.verdicts.forget(stat.st_ino);
+                self.queue.pause(Pause::worked);
                 tracing::info!(path = %path.display(), bytes = packed.logical_bytes, stored = packed.stored_bytes, "packed");
             }
+            Ok(Done::Nothing) if node.kind == FileType::Directory => self.offer_below(&path),
             Ok(Done::Nothing) => {}
+            Ok(Done::Policy(Reason::Hot)) => self.offer_superseded(&path),
+            Ok(Done::Policy(_)) => {}
             Ok(Done::NotWorthwhile) => self.verdicts.note(&stat, Reason::Incompressible),
             Ok(Done::Refused(Refusal::Changed)) => {
                 self.queue.retry(item, path, self.parts.settle.max(CLOCK_TICK), false);
@@ -309,7 +357,16 @@ impl Packer {
                 self.verdicts.note(&stat, Reason::InUse);
                 self.queue.retry(item, path, delay_after(item.attempts), true);
             }
+            Ok(Done::NoRoom(NoRoom::ForAny)) => {
+                self.waits_after(&item.at(path), Errno::NOSPC);
+            }
+            // Others that fit may make room for it.
+            Ok(Done::NoRoom(NoRoom::ForThis(reason))) => {
+                self.verdicts.note(&stat, Reason::Failed(reason));
+                self.queue.retry(item, path, delay_after(item.attempts).min(ROOM_LIMIT), true);
+            }
             Ok(Done::Cancelled) => self.queue.retry(item, path, Duration::ZERO, false),
+            Err(error) if self.waits_for(&item.at(path.clone()), &error) => {}
             Err(error) => self.fail(&item.at(path), &error.to_string()),
         }
         self.totals.current_logical.store(0, Ordering::Relaxed);
@@ -349,6 +406,9 @@ impl Packer {
             // A note of what it was before would cost the stub a block of its own.
             KeepPlain::remove(&lower::proc_path(&node.fd), self.parts.namespace);
         }
+        if let Err(no_room) = self.has_room(stat) {
+            return Ok(Done::NoRoom(no_room));
+        }
         let (file, fingerprint) = match overlay.open_for_packing(node).map_err(|e| io("open", e))? {
             Ok(opened) => opened,
             Err(refusal) => return Ok(Done::Refused(refusal)),
@@ -359,7 +419,7 @@ impl Packer {
         let packed = match self.encode(node, file, fingerprint, &pin, path) {
             Ok(Outcome::Packed(packed)) => packed,
             Ok(Outcome::NotWorthwhile) => return Ok(Done::NotWorthwhile),
-            Err(mithril_engine::Error::Cancelled) if self.cancel.load(Ordering::SeqCst) => {
+            Err(_) if self.cancel.load(Ordering::SeqCst) => {
                 return Ok(Done::Cancelled);
             }
             Err(mithril_engine::Error::Cancelled) => return Ok(Done::Refused(Refusal::Changed)),
@@ -385,7 +445,8 @@ impl Packer {
         pin: &mithril_engine::store::Pin<'_>,
         path: &Path,
     ) -> mithril_engine::Result<Outcome> {
-        let source = FileSource::new(file).map_err(|e| mithril_engine::Error::io("stat", path, e))?;
+        let file = FileSource::new(file).map_err(|e| mithril_engine::Error::io("stat", path, e))?;
+        let source = PoliteSource { file, rate: self.rate.as_ref(), cancel: &self.cancel };
         let overlay = &self.parts.overlay;
         let changed = AtomicBool::new(false);
         let candidates = candidates::manifests(overlay, path, fingerprint.size, fingerprint.mtime_ns);
@@ -413,10 +474,14 @@ impl Packer {
     }
 
     fn is_packed(&self, node: &Node) -> bool {
+        self.is_stub(&node.fd)
+    }
+
+    pub(super) fn is_stub(&self, fd: &OwnedFd) -> bool {
         let mut value = [0; stub::AUTHORITY_BYTES + 1];
         let name = self.parts.namespace.name();
         !matches!(
-            rustix::fs::getxattr(lower::proc_path(&node.fd), name, &mut value[..]),
+            rustix::fs::getxattr(lower::proc_path(fd), name, &mut value[..]),
             Err(Errno::NODATA | Errno::OPNOTSUPP)
         )
     }

@@ -289,7 +289,7 @@ fn names_that_are_not_utf8_work_everywhere() {
 
 #[test]
 fn a_directory_that_existed_before_is_adopted() {
-    let mut mount = Mount::unmounted(&[FLAGS, &["--settle", "0"]].concat());
+    let mut mount = Mount::unmounted(&[FLAGS, &["--settle", "0", "--pack-existing"]].concat());
     let expected = Weights::new(COUNT, 11).fp32_file();
     fs::create_dir(mount.join("old")).unwrap();
     fs::write(mount.join("old/w.safetensors"), &expected).unwrap();

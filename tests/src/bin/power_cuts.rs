@@ -7,20 +7,24 @@
 //! * `--file-system ext4|xfs|both`: what is on the disk: both if not given.
 //! * `--plain`: the same without Mithril. What fails then is the fault of the file system, or of this program.
 //! * `--lying`: the disk flushes less than it says. This must fail.
+//! * `--again FOLDER`: only looks at the disk that was kept there.
 //!
-//! Ends with 0 if every promise was kept, 1 if not, 77 where it cannot run. What it needs is kept then; it says where,
-//! and how to look at it.
+//! Ends with 0 if every promise was kept, and 77 where it cannot run. With 1 if not: the disk is kept then, and it says
+//! where.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use mithril_tests::data::Random;
 use mithril_tests::mount::Mount;
-use mithril_tests::power::check::{DIRECTORY, check};
+use mithril_tests::power::check::{DIRECTORY, Seen, check};
 use mithril_tests::power::cuts::{Cut, Disk, Replay, choose};
 use mithril_tests::power::device;
-use mithril_tests::power::disk::{FileSystem, LoggedDisk, Mounted};
+use mithril_tests::power::disk::{FileSystem, LoggedDisk, Mounted, copy_sparse};
+use mithril_tests::power::kept::{self, Kept};
 use mithril_tests::power::promises::Promises;
 use mithril_tests::power::workload::Workload;
 
@@ -41,6 +45,7 @@ struct Options {
     file_systems: Vec<FileSystem>,
     plain: bool,
     disk: Disk,
+    again: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -59,9 +64,14 @@ fn main() -> ExitCode {
         }
     };
     if std::env::var_os(INSIDE).is_none() {
+        if let Some(missing) = missing(&options) {
+            eprintln!("{missing}");
+            return ExitCode::from(CANNOT_RUN);
+        }
         return enter(&arguments);
     }
-    if run(&options) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let kept = options.again.as_deref().map_or_else(|| run(&options), look_again);
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
@@ -71,6 +81,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         file_systems: vec![FileSystem::Ext4, FileSystem::Xfs],
         plain: false,
         disk: Disk::Honest,
+        again: None,
     };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
@@ -83,6 +94,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             "--seed" => options.seed = number()?,
             "--plain" => options.plain = true,
             "--lying" => options.disk = Disk::Lying,
+            "--again" => options.again = Some(rest.next().ok_or("--again wants a folder")?.into()),
             "--file-system" => {
                 options.file_systems = match rest.next().map(String::as_str) {
                     Some("ext4") => vec![FileSystem::Ext4],
@@ -95,6 +107,19 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+/// What it takes, and is not there.
+fn missing(options: &Options) -> Option<String> {
+    if !mithril_tests::is_root() {
+        return Some("only root may mount disks".to_owned());
+    }
+    let devices = ["/dev/fuse", "/dev/loop-control"].into_iter().find(|device| !Path::new(device).exists());
+    let makers = options.file_systems.iter().map(|file_system| format!("mkfs.{}", file_system.name()));
+    let has = |program: &String| Command::new(program).arg("-V").output().is_ok();
+    let program =
+        ["unshare", "mount"].map(str::to_owned).into_iter().chain(makers).find(|program| !has(program));
+    Some(format!("there is no {}", devices.map(str::to_owned).or(program)?))
 }
 
 /// Starts this program again where it alone sees its mounts: however it ends, the kernel takes them down, with all
@@ -151,24 +176,57 @@ fn run_one(options: &Options, file_system: FileSystem, seed: u64, count: usize) 
     let mut replay = Replay::new(&fresh, &log).expect("the log can be read");
     let from = replay.records().partition_point(|record| record.end <= from);
     let cuts = choose(replay.records(), from, count, options.disk, &mut Random::new(seed ^ 0x5eed));
-    let disk = std::fs::File::options().read(true).write(true).open(&image).expect("the disk is there");
+    let disk = File::options().read(true).write(true).open(&image).expect("the disk is there");
+    let mut seen = Seen::default();
     for cut in &cuts {
         replay.make(cut, &disk).expect("a disk can be made");
-        if let Err(error) = check(file_system, &image, &promises.at(cut.position), options.plain) {
-            replay.make(cut, &disk).expect("a disk can be made");
-            let kept = folder.keep();
-            tell(options, file_system, seed, cut, &error, &kept);
-            return false;
+        let promised = promises.at(cut.position);
+        match check(file_system, &image, &promised, options.plain) {
+            Ok(more) => seen += more,
+            Err(error) => {
+                println!("{}, seed {seed}: {}: {error}", file_system.name(), cut.name());
+                if options.disk == Disk::Honest {
+                    let promised = promised.into_iter().map(|(name, stage)| (name.to_owned(), stage.clone()));
+                    let kept = Kept { file_system, plain: options.plain, promised: promised.collect() };
+                    keep(&mut replay, cut, &kept, &log).expect("there is room to keep it");
+                }
+                return false;
+            }
         }
     }
-    let checked = started.elapsed().as_secs_f64() - worked;
     println!(
-        "{}, seed {seed}: {worked:.1} s of work, {} records, {count} disks, {:.2} s each",
+        "{}, seed {seed}: {} records in {worked:.1} s; {count} disks, {:.2} s each, with {} packed files, {} of them \
+         half-way",
         file_system.name(),
         replay.records().len(),
-        checked / count.max(1) as f64
+        (started.elapsed().as_secs_f64() - worked) / count.max(1) as f64,
+        seen.packed,
+        seen.unfinished
     );
     true
+}
+
+/// Keeps a disk as it was after the cut.
+fn keep(replay: &mut Replay, cut: &Cut, kept: &Kept, log: &Path) -> io::Result<()> {
+    let folder = kept::folder()?;
+    replay.make(cut, &File::create(folder.join(kept::IMAGE))?)?;
+    kept.write(&folder)?;
+    std::fs::copy(log, folder.join("log"))?;
+    println!("the disk after the cut, the log, and what was promised are in {}", folder.display());
+    println!("to look at the disk again: power_cuts --again {}", folder.display());
+    Ok(())
+}
+
+/// Looks at a disk that was kept, and leaves it as it is.
+fn look_again(folder: &Path) -> bool {
+    let kept = Kept::read(folder).expect("it was kept there");
+    let copy = tempfile::NamedTempFile::new_in("/dev/shm").expect("there is memory for a disk");
+    let image = File::open(folder.join(kept::IMAGE)).expect("it was kept there");
+    copy_sparse(&image, copy.as_file()).expect("there is memory for a disk");
+    let promised = kept.promised.iter().map(|(name, stage)| (name.as_str(), stage)).collect();
+    let result = check(kept.file_system, copy.path(), &promised, kept.plain);
+    println!("{}", result.as_ref().err().map_or("it is what was promised", String::as_str));
+    result.is_ok()
 }
 
 /// Works on a fresh disk. Returns what was promised, and the position in the log at which it began.
@@ -177,7 +235,7 @@ fn work(options: &Options, file_system: FileSystem, seed: u64, image: &Path, log
     let mounted = Mounted::new(file_system, &disk.image()).expect("a fresh disk can be mounted");
     let directory: PathBuf = mounted.join(DIRECTORY);
     std::fs::create_dir(&directory).expect("a directory can be made");
-    let sync = |path: &Path| std::fs::File::open(path).and_then(|file| file.sync_all());
+    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
     sync(&mounted.join("")).expect("a directory can be synced");
     let from = disk.position();
     let position = || disk.position();
@@ -189,12 +247,4 @@ fn work(options: &Options, file_system: FileSystem, seed: u64, image: &Path, log
         mount
     });
     (Workload::new(&directory, mount.as_ref(), &position, seed).run(STEPS), from)
-}
-
-fn tell(options: &Options, file_system: FileSystem, seed: u64, cut: &Cut, error: &str, kept: &Path) {
-    let name = file_system.name();
-    println!("{name}, seed {seed}: {}: {error}", cut.name());
-    println!("the disk after the cut is {0}/image, the log {0}/log", kept.display());
-    let mithril = if options.plain { "" } else { ", then mithril-fs mount DIRECTORY/checkpoints" };
-    println!("to look at it: mount -t {name} -o loop {}/image DIRECTORY{mithril}", kept.display());
 }

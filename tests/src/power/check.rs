@@ -18,8 +18,27 @@ pub const DIRECTORY: &str = "checkpoints";
 /// What a crash did to times is undone in the background.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A stub has its notice, and perhaps a block for its attributes.
+const STUB_BYTES: u64 = 3 * 4096;
+
 /// What is there under a name that nothing is promised of.
 const NEW: &str = "after_the_cut.safetensors";
+
+/// What was on disks at the moment of the cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Packed files.
+    pub packed: usize,
+    /// Of these, those that still have blocks: being packed or unpacked, or their blocks just given back.
+    pub unfinished: usize,
+}
+
+impl std::ops::AddAssign for Seen {
+    fn add_assign(&mut self, more: Self) {
+        self.packed += more.packed;
+        self.unfinished += more.unfinished;
+    }
+}
 
 /// Mounts the disk and looks at it. The disk changes. `plain` is without Mithril.
 ///
@@ -30,17 +49,32 @@ pub fn check(
     image: &Path,
     promised: &BTreeMap<&str, &Stage>,
     plain: bool,
-) -> Result<(), String> {
+) -> Result<Seen, String> {
     let mounted = Mounted::new(file_system, image)?;
     let directory = mounted.join(DIRECTORY);
     if plain {
-        return keeps(&directory, promised).map(drop);
+        return keeps(&directory, promised).map(|_| Seen::default());
     }
+    let seen = look_below(&directory, promised.keys());
     // What the helpers of tests do not expect is a panic.
     catch_unwind(AssertUnwindSafe(|| goes_on(&directory, promised))).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
         Err(message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
-    })
+    })?;
+    Ok(seen)
+}
+
+/// Counts what nobody has mended yet.
+fn look_below<'a>(directory: &Path, names: impl Iterator<Item = &'a &'a str>) -> Seen {
+    let mut seen = Seen::default();
+    for path in names.map(|name| directory.join(name)) {
+        if rustix::fs::getxattr_query(&path, "trusted.mithril").is_ok() {
+            seen.packed += 1;
+            let blocks = fs::metadata(&path).map_or(0, |metadata| metadata.blocks());
+            seen.unfinished += usize::from(blocks * 512 > STUB_BYTES);
+        }
+    }
+    seen
 }
 
 /// With Mithril: what was promised holds, everything can be read, and new files are packed.

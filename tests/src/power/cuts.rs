@@ -13,6 +13,9 @@ use super::log::{self, Action, Record};
 use super::promises::SECTOR_BYTES;
 use crate::data::Random;
 
+/// Where the block with ext4's superblock ends.
+const SUPERBLOCK_END: u64 = 4096;
+
 /// A power cut.
 #[derive(Clone, Debug)]
 pub struct Cut {
@@ -95,9 +98,13 @@ fn whole(at: usize, record: &Record) -> Option<Part> {
     (record.action != Action::Flush).then_some(Part { record: at, from: 0, to: record.len })
 }
 
-/// The beginning or the end of a record.
+/// The beginning or the end of a record. Not of ext4's superblock, which has a checksum and is written in place: torn, it
+/// could be mounted by nobody before `e2fsck` took another one.
 fn torn(at: usize, record: &Record, random: &mut Random) -> Option<Part> {
     let part = whole(at, record)?;
+    if record.offset < SUPERBLOCK_END {
+        return Some(part);
+    }
     let sectors = record.len / SECTOR_BYTES as u64;
     let middle = random.below(sectors + 1) * SECTOR_BYTES as u64;
     Some(if random.below(2) == 0 { Part { to: middle, ..part } } else { Part { from: middle, ..part } })

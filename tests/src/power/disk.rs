@@ -32,6 +32,11 @@ impl FileSystem {
         }
     }
 
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [FileSystem::Ext4, FileSystem::Xfs].into_iter().find(|file_system| file_system.name() == name)
+    }
+
     /// Makes a fresh disk.
     ///
     /// # Panics

@@ -97,6 +97,13 @@ pub struct Stage {
     pub time: Option<(i64, i64)>,
 }
 
+impl Stage {
+    /// What a file is from the beginning on.
+    pub fn always(states: Vec<State>, time: Option<(i64, i64)>) -> Self {
+        Self { from: 0, states, time }
+    }
+}
+
 /// All files that there ever were, each with its stages.
 #[derive(Clone, Debug, Default)]
 pub struct Promises {
@@ -106,7 +113,7 @@ pub struct Promises {
 impl Promises {
     /// Notes what a file may be if the power is cut at the position `from` or later.
     pub fn note(&mut self, name: &str, from: u64, states: Vec<State>, time: Option<(i64, i64)>) {
-        let absent = || vec![Stage { from: 0, states: vec![State::Absent], time: None }];
+        let absent = || vec![Stage::always(vec![State::Absent], None)];
         self.files.entry(name.to_owned()).or_insert_with(absent).push(Stage { from, states, time });
     }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::mapping::Mapping;
 use super::promises::{Bytes, Promises, SECTOR_BYTES, State};
 use crate::data::{Random, Weights};
 use crate::mount::Mount;
@@ -280,41 +281,4 @@ fn changed(old: &Bytes, changes: &[(usize, Vec<u8>)]) -> Vec<u8> {
     let mut new = old.to_vec();
     changes.iter().for_each(|(at, bytes)| new[*at..*at + bytes.len()].copy_from_slice(bytes));
     new
-}
-
-/// A shared mapping of a file.
-struct Mapping {
-    start: *mut u8,
-    len: usize,
-}
-
-impl Mapping {
-    fn new(file: &File, len: usize) -> Self {
-        use std::os::fd::AsRawFd;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping, where the kernel has room.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        assert!(start != libc::MAP_FAILED, "it cannot be mapped: {}", std::io::Error::last_os_error());
-        Self { start: start.cast(), len }
-    }
-
-    fn store(&self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.len);
-        // SAFETY: inside the mapping, and the file is as long: nobody else has it.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(at), bytes.len()) };
-    }
-
-    fn sync(&self) {
-        // SAFETY: the mapping is there.
-        let synced = unsafe { libc::msync(self.start.cast(), self.len, libc::MS_SYNC) };
-        assert!(synced == 0, "it cannot be synced: {}", std::io::Error::last_os_error());
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is there, and nobody uses it any more.
-        unsafe { libc::munmap(self.start.cast(), self.len) };
-    }
 }

@@ -16,7 +16,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use mithril_tests::data::Random;
 use mithril_tests::mount::Mount;
@@ -239,12 +240,43 @@ fn work(options: &Options, file_system: FileSystem, seed: u64, image: &Path, log
     sync(&mounted.join("")).expect("a directory can be synced");
     let from = disk.position();
     let position = || disk.position();
-    // Every other time the packer is at work all the while.
-    let flags: &[&str] = if seed.is_multiple_of(2) { &["--settle", "0"] } else { &[] };
+    // Every other time the packer is at work all the while, and every third time the daemon does all the I/O.
+    let packing: &[&str] = if seed.is_multiple_of(2) { &["--settle", "0"] } else { &[] };
+    let io: &[&str] = if seed.is_multiple_of(3) { &["--no-passthrough"] } else { &[] };
+    let flags = [packing, io].concat();
     let mount = (!options.plain).then(|| {
-        let mut mount = Mount::of(directory.clone(), flags);
+        let mut mount = Mount::of(directory.clone(), &flags);
         mount.mount();
         mount
     });
-    (Workload::new(&directory, mount.as_ref(), &position, seed).run(STEPS), from)
+    let bystander = mounted.join("bystander");
+    let ended = AtomicBool::new(false);
+    let promises = std::thread::scope(|threads| {
+        threads.spawn(|| commit_all_the_while(&bystander, seed, &ended));
+        // Also if it panics, or nobody would hear of it.
+        let _ending = Ending(&ended);
+        Workload::new(&directory, mount.as_ref(), &position, seed).run(STEPS)
+    });
+    (promises, from)
+}
+
+/// Says in the end that it is over.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Syncs something else on the same disk, so that the journal is committed at any moment, and not only where somebody
+/// waits for it: what has happened until then is durable, and what should have been before it may not be.
+fn commit_all_the_while(path: &Path, seed: u64, ended: &AtomicBool) {
+    let file = File::create(path).expect("a file can be made");
+    let mut random = Random::new(seed);
+    while !ended.load(Ordering::Relaxed) {
+        let len = random.below(100_000);
+        file.set_len(len).and_then(|()| file.sync_all()).expect("it can be synced");
+        std::thread::sleep(Duration::from_micros(random.below(8000)));
+    }
 }

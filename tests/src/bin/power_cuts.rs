@@ -35,6 +35,9 @@ const IMAGES_A_LOG: usize = 100;
 /// What is done before the power is cut.
 const STEPS: usize = 150;
 
+/// Where the disks are: all that is slow here would be the disk below.
+const MEMORY: &str = "/dev/shm";
+
 /// Set inside the namespaces.
 const INSIDE: &str = "MITHRIL_POWER_CUTS_INSIDE";
 
@@ -123,8 +126,8 @@ fn missing(options: &Options) -> Option<String> {
     Some(format!("there is no {}", devices.map(str::to_owned).or(program)?))
 }
 
-/// Starts this program again where it alone sees its mounts: however it ends, the kernel takes them down, with all
-/// daemons that are left. The shell takes note of those that end.
+/// Starts this program again where it alone sees its mounts, and has a memory for its files: however it ends, the kernel
+/// takes them down, with all daemons that are left. The shell takes note of those that end.
 fn enter(arguments: &[String]) -> ExitCode {
     use std::os::unix::process::CommandExt;
     // Built now, if need be: it is the same for all.
@@ -133,10 +136,10 @@ fn enter(arguments: &[String]) -> ExitCode {
     let mut inside = Command::new("unshare");
     inside
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["sh", "-c", r#""$0" "$@"; exit $?"#])
+        .args(["sh", "-c", r#"mount -t tmpfs power-cuts "$TMPDIR" && "$0" "$@"; exit $?"#])
         .arg(program)
         .args(arguments)
-        .envs([(INSIDE, "1".as_ref()), ("MITHRIL_FS_BIN", daemon.as_os_str())]);
+        .envs([(INSIDE, "1".as_ref()), ("MITHRIL_FS_BIN", daemon.as_os_str()), ("TMPDIR", MEMORY.as_ref())]);
     eprintln!("cannot run unshare: {}", inside.exec());
     ExitCode::from(CANNOT_RUN)
 }
@@ -164,9 +167,7 @@ fn run(options: &Options) -> bool {
 /// Works on one disk, and looks at it after `count` power cuts.
 fn run_one(options: &Options, file_system: FileSystem, seed: u64, count: usize) -> bool {
     let started = Instant::now();
-    // In memory: all that is slow here would be the disk below.
-    let folder = tempfile::Builder::new().prefix("mithril-power-cuts-").tempdir_in("/dev/shm");
-    let folder = folder.expect("there is memory for a disk");
+    let folder = tempfile::tempdir().expect("there is memory for a disk");
     let file = |name: &str| folder.path().join(name);
     let (fresh, image, log) = (file("fresh"), file("image"), file("log"));
     file_system.make(&fresh);
@@ -221,7 +222,7 @@ fn keep(replay: &mut Replay, cut: &Cut, kept: &Kept, log: &Path) -> io::Result<(
 /// Looks at a disk that was kept, and leaves it as it is.
 fn look_again(folder: &Path) -> bool {
     let kept = Kept::read(folder).expect("it was kept there");
-    let copy = tempfile::NamedTempFile::new_in("/dev/shm").expect("there is memory for a disk");
+    let copy = tempfile::NamedTempFile::new().expect("there is memory for a disk");
     let image = File::open(folder.join(kept::IMAGE)).expect("it was kept there");
     copy_sparse(&image, copy.as_file()).expect("there is memory for a disk");
     let promised = kept.promised.iter().map(|(name, stage)| (name.as_str(), stage)).collect();

@@ -25,6 +25,11 @@ impl Random {
         self.next_u64() % limit.max(1)
     }
 
+    /// A place among so many; 0 if there is none.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap_or(0)
+    }
+
     /// Roughly normal, with deviation 1.
     pub fn normal(&mut self) -> f32 {
         let bits = self.next_u64();

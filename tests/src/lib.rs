@@ -1,9 +1,10 @@
 //! Helpers of the end-to-end tests: a scratch directory with a mount that is always taken down, data that looks like
-//! training, and other users.
+//! training, other users, and a disk whose power is cut.
 
 pub mod data;
 pub mod disk;
 pub mod mount;
+pub mod power;
 pub mod users;
 
 use std::path::{Path, PathBuf};

@@ -14,7 +14,9 @@ use crate::executable;
 /// A directory that is mounted over itself, and a way to look below. Dropped, it is unmounted and removed.
 #[derive(Debug)]
 pub struct Mount {
-    dir: TempDir,
+    path: PathBuf,
+    /// The directory, if it is to be removed in the end.
+    scratch: Option<TempDir>,
     /// The lower directory.
     lower: OwnedFd,
     flags: Vec<String>,
@@ -49,10 +51,20 @@ impl Mount {
     pub fn unmounted_in(place: &Path, flags: &[&str]) -> Self {
         let dir =
             tempfile::Builder::new().prefix("mithril-test-").tempdir_in(place).expect("a scratch directory");
+        let path = dir.path().to_owned();
+        let mut mount = Self::of(path, flags);
+        mount.scratch = Some(dir);
+        mount
+    }
+
+    /// A directory that is there already, and stays; not mounted yet.
+    ///
+    /// # Panics
+    /// If it cannot be opened.
+    pub fn of(path: PathBuf, flags: &[&str]) -> Self {
         let directory = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        let lower =
-            rustix::fs::open(dir.path(), directory, rustix::fs::Mode::empty()).expect("it can be opened");
-        Self { dir, lower, flags: with_settle(flags), fault: None, mounted: false }
+        let lower = rustix::fs::open(&path, directory, rustix::fs::Mode::empty()).expect("it can be opened");
+        Self { path, scratch: None, lower, flags: with_settle(flags), fault: None, mounted: false }
     }
 
     /// A fresh directory whose daemon comes to harm, or is slow, at some point. Only daemons with debug assertions do.
@@ -70,7 +82,7 @@ impl Mount {
 
     /// The mounted directory.
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
     }
 
     /// A path below it.

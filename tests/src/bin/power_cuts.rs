@@ -126,6 +126,10 @@ fn missing(options: &Options) -> Option<String> {
     Some(format!("there is no {}", devices.map(str::to_owned).or(program)?))
 }
 
+/// The mounts of others that a namespace begins with would keep their daemons from ending.
+const INSIDE_SCRIPT: &str = r#"umount -a -l -t fuse.mithril-fs
+mount -t tmpfs power-cuts "$TMPDIR" && "$0" "$@"; exit $?"#;
+
 /// Starts this program again where it alone sees its mounts, and has a memory for its files: however it ends, the kernel
 /// takes them down, with all daemons that are left. The shell takes note of those that end.
 fn enter(arguments: &[String]) -> ExitCode {
@@ -136,7 +140,7 @@ fn enter(arguments: &[String]) -> ExitCode {
     let mut inside = Command::new("unshare");
     inside
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["sh", "-c", r#"mount -t tmpfs power-cuts "$TMPDIR" && "$0" "$@"; exit $?"#])
+        .args(["sh", "-c", INSIDE_SCRIPT])
         .arg(program)
         .args(arguments)
         .envs([(INSIDE, "1".as_ref()), ("MITHRIL_FS_BIN", daemon.as_os_str()), ("TMPDIR", MEMORY.as_ref())]);

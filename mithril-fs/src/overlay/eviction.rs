@@ -7,7 +7,7 @@
 //! Directories are not forgotten: the kernel would cut off whoever has one as their working directory.
 
 use std::ffi::OsStr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::FileType;
@@ -45,8 +45,11 @@ impl Capacity {
     }
 }
 
-/// Asked for again while there is nothing that can be forgotten.
+/// How long what cannot be forgotten or let go of yet is left alone.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The same, of what somebody has for long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a look-up waits if names come faster than they are forgotten: others get at the directory meanwhile.
 const BRAKE: Duration = Duration::from_millis(1);
@@ -54,20 +57,49 @@ const BRAKE: Duration = Duration::from_millis(1);
 /// Wakes the thread that has names forgotten.
 #[derive(Default)]
 pub(crate) struct Bell {
-    rung: Mutex<bool>,
+    calls: Mutex<Calls>,
     heard: Condvar,
 }
 
+/// What the thread is called for.
+#[derive(Default)]
+struct Calls {
+    /// There are too many names.
+    full: bool,
+    /// Inodes that the kernel has forgotten while somebody here still had them.
+    left: Vec<NodeId>,
+}
+
 impl Bell {
+    fn lock(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.lock().full = true;
         self.heard.notify_one();
     }
 
-    fn wait(&self) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rung = self.heard.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
+    /// Leaves an inode to be let go of.
+    pub(super) fn leave(&self, id: NodeId) {
+        self.lock().left.push(id);
+        self.heard.notify_one();
+    }
+
+    /// Waits to be called, for a pause at most if there is one.
+    fn wait(&self, pause: Option<Duration>) -> Calls {
+        let is_quiet = |calls: &mut Calls| !calls.full && calls.left.is_empty();
+        let calls = self.lock();
+        let mut calls = match pause {
+            None => self.heard.wait_while(calls, is_quiet).unwrap_or_else(PoisonError::into_inner),
+            Some(pause) => {
+                self.heard
+                    .wait_timeout_while(calls, pause, is_quiet)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        };
+        std::mem::take(&mut calls)
     }
 }
 
@@ -83,23 +115,37 @@ impl Overlay {
         }
     }
 
-    /// Has names forgotten whenever there are too many, for as long as the process lives.
+    /// Has names forgotten whenever there are too many, and lets go of what the kernel has forgotten, for as long as the
+    /// process lives.
     pub(crate) fn evict(self: Arc<Self>) {
+        let mut left: Vec<NodeId> = Vec::new();
+        let mut pause = PAUSE;
         loop {
-            self.bell.wait();
-            while self.nodes.len() > self.capacity.high() {
-                let surplus = self.nodes.len() - self.capacity.low();
-                let before = self.nodes.len();
-                for node in self.nodes.pin_some(surplus, is_idle_file) {
-                    let place = node.place();
-                    self.nodes.unpin(node);
-                    if let (Some((parent, name)), Some(kernel)) = (place, self.kernel.get()) {
-                        kernel.forget_name(parent, &name);
-                    }
+            let calls = self.bell.wait((!left.is_empty()).then_some(pause));
+            pause = if calls.left.is_empty() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
+            left.extend(calls.left);
+            left.sort_unstable();
+            left.dedup();
+            // A deleted file keeps its blocks for as long as it is here.
+            left.retain(|&id| self.nodes.let_go(id));
+            if calls.full {
+                self.forget_names();
+            }
+        }
+    }
+
+    fn forget_names(&self) {
+        while self.nodes.len() > self.capacity.high() {
+            let before = self.nodes.len();
+            for node in self.nodes.pin_some(before - self.capacity.low(), is_idle_file) {
+                let place = node.place();
+                self.nodes.unpin(node);
+                if let (Some((parent, name)), Some(kernel)) = (place, self.kernel.get()) {
+                    kernel.forget_name(parent, &name);
                 }
-                if self.nodes.len() >= before {
-                    std::thread::sleep(PAUSE);
-                }
+            }
+            if self.nodes.len() >= before {
+                std::thread::sleep(PAUSE);
             }
         }
     }

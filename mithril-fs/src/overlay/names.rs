@@ -58,12 +58,14 @@ impl Overlay {
         node.set_place(parent.id, name);
         let id = node.id;
         // What is not told is not counted.
-        Told::of(node).inspect_err(|_| self.nodes.forget(id, 1))
+        Told::of(node).inspect_err(|_| self.forget(id, 1))
     }
 
     /// The kernel dropped references.
     pub(crate) fn forget(&self, id: NodeId, count: u64) {
-        self.nodes.forget(id, count);
+        if self.nodes.forget(id, count) {
+            self.bell.leave(id);
+        }
     }
 
     /// Creates a directory.

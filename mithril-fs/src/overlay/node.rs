@@ -243,16 +243,21 @@ impl NodeTable {
         Ok((Arc::clone(node), stat))
     }
 
-    /// The kernel dropped `count` references.
-    pub(crate) fn forget(&self, id: NodeId, count: u64) {
+    /// The kernel dropped `count` references. Returns whether the node is still there although the kernel has none left:
+    /// whoever is about to let go of it (a thread that has answered just now) may not know that it is the last.
+    pub(crate) fn forget(&self, id: NodeId, count: u64) -> bool {
         let mut nodes = self.lock();
-        if let Some(node) = nodes.get(&id) {
-            let before = node.lookups.load(Ordering::SeqCst);
-            node.lookups.store(before.saturating_sub(count), Ordering::SeqCst);
-            let unused = Self::take_unused(&mut nodes, id);
-            drop(nodes);
-            drop(unused);
-        }
+        let Some(node) = nodes.get(&id) else { return false };
+        let left = node.lookups.load(Ordering::SeqCst).saturating_sub(count);
+        node.lookups.store(left, Ordering::SeqCst);
+        let unused = Self::take_unused(&mut nodes, id);
+        drop(nodes);
+        left == 0 && unused.is_none()
+    }
+
+    /// Lets go of a node that the kernel has forgotten, if nobody else has it. Returns whether somebody still has.
+    pub(crate) fn let_go(&self, id: NodeId) -> bool {
+        self.forget(id, 0)
     }
 
     /// Gives a pinned node back: it goes if the kernel does not know it.
@@ -290,5 +295,36 @@ impl NodeTable {
     /// All nodes but the root, each to be given back with [`NodeTable::unpin`].
     pub(crate) fn pin_all(&self) -> Vec<Arc<Node>> {
         self.lock().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, Mode, OFlags};
+
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_forgets_while_somebody_has_it_is_let_go_of_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |fd: &str| rustix::fs::openat(CWD, fd, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let table = NodeTable::new(path(dir.path().to_str().unwrap()).unwrap()).unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "a").unwrap();
+        let (node, _) = table.look_up(path(file.to_str().unwrap()).unwrap()).unwrap();
+        let id = node.id;
+        assert!(table.forget(id, 1), "this thread has it still");
+        assert!(table.let_go(id), "and still");
+        assert_eq!(table.len(), 1);
+        drop(node);
+        assert!(!table.let_go(id));
+        assert_eq!(table.len(), 0);
+        // One that nobody has goes at once, and one that the kernel looked up again stays.
+        let (node, _) = table.look_up(path(file.to_str().unwrap()).unwrap()).unwrap();
+        drop(node);
+        assert!(!table.let_go(id));
+        assert_eq!(table.len(), 1);
+        assert!(!table.forget(id, 1));
+        assert_eq!(table.len(), 0);
     }
 }

@@ -106,7 +106,7 @@ impl Overlay {
             Err(error) => {
                 let id = node.id;
                 drop(node);
-                self.nodes.forget(id, 1);
+                self.forget(id, 1);
                 Err(error)
             }
         }

@@ -65,6 +65,9 @@ tools() {
   local complete=0
   need_compiler || complete=$CANNOT_RUN
   need_fuse || complete=$CANNOT_RUN
+  # What copies of a directory are made with, and disks whose power is cut.
+  package rsync command -v rsync || complete=$CANNOT_RUN
+  package e2fsprogs command -v mkfs.ext4 || complete=$CANNOT_RUN
   return $complete
 }
 

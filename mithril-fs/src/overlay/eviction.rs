@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use rustix::fs::FileType;
 
-use super::Overlay;
 use super::node::{Node, NodeId};
+use super::steady::is_mapped;
+use super::{Overlay, lower};
 
 /// What the kernel can be told without having asked.
 pub(crate) trait Kernel: Send + Sync {
@@ -119,40 +120,59 @@ impl Overlay {
     /// process lives.
     pub(crate) fn evict(self: Arc<Self>) {
         let mut left: Vec<NodeId> = Vec::new();
-        let mut pause = PAUSE;
+        let (mut pause, mut full) = (PAUSE, false);
         loop {
-            let calls = self.bell.wait((!left.is_empty()).then_some(pause));
-            pause = if calls.left.is_empty() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
+            let calls = self.bell.wait((full || !left.is_empty()).then_some(pause));
+            pause = if calls.left.is_empty() && !calls.full { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
             left.extend(calls.left);
             left.sort_unstable();
             left.dedup();
             // A deleted file keeps its blocks for as long as it is here.
             left.retain(|&id| self.nodes.let_go(id));
-            if calls.full {
-                self.forget_names();
+            if full || calls.full {
+                full = self.forget_names();
+                if full {
+                    // Nothing more can be forgotten just now: others get at the table first.
+                    std::thread::sleep(PAUSE);
+                }
             }
         }
     }
 
-    fn forget_names(&self) {
-        while self.nodes.len() > self.capacity.high() {
-            let before = self.nodes.len();
-            for node in self.nodes.pin_some(before - self.capacity.low(), is_idle_file) {
-                let place = node.place();
-                self.nodes.unpin(node);
-                if let (Some((parent, name)), Some(kernel)) = (place, self.kernel.get()) {
-                    kernel.forget_name(parent, &name);
-                }
-            }
-            if self.nodes.len() >= before {
-                std::thread::sleep(PAUSE);
-            }
+    /// Has names forgotten, each once until it is looked up again. Returns whether there are too many still.
+    fn forget_names(&self) -> bool {
+        let known = self.nodes.len();
+        if known <= self.capacity.high() {
+            return false;
         }
+        for node in self.nodes.pin_some(known - self.capacity.low(), is_idle_file) {
+            let place = if is_unused(&node) { node.take_place() } else { None };
+            if let (Some((parent, name)), Some(kernel)) = (place, self.kernel.get())
+                && self.is_named(&node, parent, &name)
+            {
+                kernel.forget_name(parent, &name);
+            }
+            self.nodes.unpin(node);
+        }
+        self.nodes.len() > self.capacity.high()
+    }
+
+    /// Whether an inode has this name still: it may have been renamed, and be something else's now.
+    fn is_named(&self, node: &Node, parent: NodeId, name: &OsStr) -> bool {
+        let found =
+            self.nodes.get(parent).and_then(|parent| lower::locate(&parent.fd, name)).and_then(lower::stat);
+        found.is_ok_and(|stat| NodeId(stat.st_ino) == node.id)
     }
 }
 
-/// Whether nobody would notice that a name is looked up again.
+/// Whether it is a file that nobody has open. Quick: all look-ups wait meanwhile.
 fn is_idle_file(node: &Node) -> bool {
     node.kind != FileType::Directory
-        && node.try_handles().is_some_and(|handles| handles.open.is_idle() && !handles.maybe_mapped)
+        && node.has_place()
+        && node.try_handles().is_some_and(|handles| handles.open.is_idle())
+}
+
+/// Whether nobody would notice that its name is looked up again.
+fn is_unused(node: &Node) -> bool {
+    node.try_handles().is_some_and(|mut handles| handles.open.is_idle() && !is_mapped(node, &mut handles))
 }

@@ -69,7 +69,7 @@ impl Overlay {
     /// when they were found whole, the file plain.
     fn finish(&self, node: &Node, manifest: ManifestId, whole_below: Option<i64>) -> Result<bool> {
         // Whoever unpacks it writes all of it.
-        let Some(_turn) = node.try_unpacking() else { return Ok(false) };
+        let _turn = node.unpacking();
         let mut content = node.content_mut();
         // Read again: somebody may have set a time meanwhile.
         let Some(authority) = self.authority(node)?.filter(|now| now.manifest == manifest) else {
@@ -77,6 +77,7 @@ impl Overlay {
         };
         let Some(ctime_ns) = whole_below else {
             make_stub(&lower::reopen(&node.fd, OFlags::RDWR)?, &authority)?;
+            self.forget_attributes(node);
             return Ok(true);
         };
         let namespace = self.namespace.ok_or(Errno::OPNOTSUPP)?;
@@ -89,6 +90,7 @@ impl Overlay {
         stub::remove_attribute(&lower, namespace).map_err(|_| Errno::IO)?;
         rustix::fs::fsync(&lower)?;
         *content = Content::Plain;
+        self.forget_attributes(node);
         Ok(true)
     }
 

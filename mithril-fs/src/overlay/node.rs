@@ -122,9 +122,14 @@ impl Node {
         }
     }
 
-    /// The name that it was looked up by last.
-    pub(crate) fn place(&self) -> Option<(NodeId, Box<OsStr>)> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether a name is known that the kernel was not asked to forget yet.
+    pub(crate) fn has_place(&self) -> bool {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// The name that it was looked up by last, for the kernel to be asked once.
+    pub(crate) fn take_place(&self) -> Option<(NodeId, Box<OsStr>)> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Notes that the kernel is told of attributes that it may believe. Call with the handles locked.
@@ -132,10 +137,10 @@ impl Node {
         self.told_ms.store(now_ms(), Ordering::SeqCst);
     }
 
-    /// Whether the kernel may believe what it was told, if that is for as long as `ttl`. Call with the handles locked.
+    /// Whether the kernel may believe what it was told, if that is for as long as `ttl` from when the answer came to it. Call with the handles locked.
     pub(crate) fn is_believed(&self, ttl: Duration) -> bool {
         let told = self.told_ms.load(Ordering::SeqCst);
-        told != u64::MAX && u128::from(now_ms().saturating_sub(told)) <= ttl.as_millis()
+        told != u64::MAX && u128::from(now_ms().saturating_sub(told)) <= 2 * ttl.as_millis()
     }
 
     /// Waits for its turn to make the file plain, for as long as the file is big. No other lock may be held.

@@ -169,8 +169,8 @@ impl Overlay {
             Mode::Passthrough => {
                 if writable && !special {
                     handles.unseen_writers.push(caller);
-                    handles.maybe_mapped = true;
                 }
+                handles.maybe_mapped |= writable;
                 handles.cached = None;
                 Counters::add(&self.counters.passthrough_opens, 1);
                 (handles.backing.clone(), false)

@@ -36,12 +36,15 @@ impl Told {
         let (turn, handles) = (node.try_unpacking(), node.try_handles());
         let stat = node.stat()?;
         let steady = match (turn, handles) {
-            (Some(_turn), Some(mut handles)) => is_steady(&node, &mut handles),
+            (Some(_turn), Some(mut handles)) => {
+                let steady = is_steady(&node, &mut handles);
+                if steady {
+                    node.tell();
+                }
+                steady
+            }
             _ => false,
         };
-        if steady {
-            node.tell();
-        }
         Ok(Self { node, stat, steady })
     }
 }
@@ -61,10 +64,15 @@ fn is_steady(node: &Node, handles: &mut Handles) -> bool {
     if handles.writers > 0 {
         return false;
     }
+    !is_mapped(node, handles)
+}
+
+/// Whether a mapping may be left that writes unseen.
+pub(super) fn is_mapped(node: &Node, handles: &mut Handles) -> bool {
     if handles.maybe_mapped {
         handles.maybe_mapped = !nobody_writes(node);
     }
-    !handles.maybe_mapped
+    handles.maybe_mapped
 }
 
 /// Whether no descriptor and no mapping is left through which the file could be written: a lease for readers is only given

@@ -69,7 +69,7 @@ pub fn lock(root: impl AsFd, purpose: &str, create: bool) -> Result<Locked, Lock
         }
     }
     let locked = open(root)?;
-    wait_for(&locked.file, is_ending, || {
+    wait_for(&locked.file, is_passing, || {
         rustix::fs::flock(&locked.file, FlockOperation::NonBlockingLockExclusive)
     })?;
     locked.say(purpose);
@@ -83,7 +83,6 @@ pub fn lock(root: impl AsFd, purpose: &str, create: bool) -> Result<Locked, Lock
 /// [`LockError`].
 pub fn lock_to_read(root: impl AsFd) -> Result<Locked, LockError> {
     let locked = open(root)?;
-    let is_passing = |holder: &str| is_ending(holder) || holder.ends_with(&format!("({READING})"));
     wait_for(&locked.file, is_passing, || {
         rustix::fs::flock(&locked.file, FlockOperation::NonBlockingLockExclusive)
             .or_else(|_| rustix::fs::flock(&locked.file, FlockOperation::NonBlockingLockShared))
@@ -159,6 +158,11 @@ fn holder(file: &File) -> String {
 pub fn says_mounted_at(directory: &Path, mountpoint: &Path) -> bool {
     File::open(directory.join(STORE_DIR).join(LOCK))
         .is_ok_and(|file| holder(&file).ends_with(&format!("({})", mounted_at(mountpoint))))
+}
+
+/// Whether a holder is likely to be gone in a moment: most of what reads is `status` or `ls`.
+fn is_passing(holder: &str) -> bool {
+    is_ending(holder) || holder.ends_with(&format!("({READING})"))
 }
 
 /// Whether the process that a lock names is dead, and only its last threads still have the lock: one that was killed

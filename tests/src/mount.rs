@@ -206,6 +206,15 @@ impl Mount {
         self.entry(name)["state"] == "packed"
     }
 
+    /// Whether a file is packed without being asked for, within some seconds.
+    pub fn is_soon_packed(&self, name: &str) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.is_packed(name) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.is_packed(name)
+    }
+
     /// Unmounts it.
     ///
     /// # Panics

@@ -21,14 +21,6 @@ fn reason(mount: &Mount, name: &str) -> String {
     listed
 }
 
-fn is_soon_packed(mount: &Mount, name: &str) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !mount.is_packed(name) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    mount.is_packed(name)
-}
-
 #[test]
 fn what_is_excluded_stays_plain_until_it_is_asked_for_or_renamed() {
     let mount = Mount::new(&[
@@ -64,7 +56,7 @@ fn what_is_excluded_stays_plain_until_it_is_asked_for_or_renamed() {
     // Published under another name, alone or with its directory, it is a file like others.
     fs::rename(mount.join("a.tmp"), mount.join("a")).unwrap();
     fs::rename(mount.join("logs"), mount.join("published")).unwrap();
-    assert!(is_soon_packed(&mount, "a") && is_soon_packed(&mount, "published/deep/w"));
+    assert!(mount.is_soon_packed("a") && mount.is_soon_packed("published/deep/w"));
     assert!(fs::read(mount.join("a")).unwrap() == weights(1));
 }
 
@@ -130,7 +122,7 @@ fn the_newest_steps_stay_plain_until_newer_ones_come() {
     // By itself too: no command was given between.
     save(12);
     for name in names(10) {
-        assert!(is_soon_packed(&mount, &name), "{name}");
+        assert!(mount.is_soon_packed(&name), "{name}");
     }
     assert!(reason(&mount, "step_11.pt").starts_with("hot"));
     let said = mount.run(&["pack", "./step_11.pt"]);
@@ -155,7 +147,7 @@ fn what_was_there_before_the_mount_is_packed_on_request_only() {
         assert!(reason(&mount, name).starts_with("there before"), "{name}: {}", reason(&mount, name));
     }
     fs::write(mount.join("old/c"), weights(5)).unwrap();
-    assert!(is_soon_packed(&mount, "old/c"));
+    assert!(mount.is_soon_packed("old/c"));
     let said = mount.run(&["pack", "./old"]);
     assert!(said.contains("old/a (there before the directory was mounted"), "{said}");
     assert!(mount.is_packed("old/a") && mount.is_packed("old/b"));
@@ -163,16 +155,16 @@ fn what_was_there_before_the_mount_is_packed_on_request_only() {
     mount.run(&["pause", "."]);
     fs::write(mount.join("queued"), weights(6)).unwrap();
     mount.remount();
-    assert!(is_soon_packed(&mount, "queued"));
+    assert!(mount.is_soon_packed("queued"));
     mount.run(&["pause", "."]);
     fs::write(mount.join("survivor"), weights(7)).unwrap();
     let daemon = mount.daemon();
     mount.kill(daemon);
     mount.mount();
-    assert!(is_soon_packed(&mount, "survivor"));
+    assert!(mount.is_soon_packed("survivor"));
     assert!(reason(&mount, "read").starts_with("there before"), "not yet");
     mount.remount_with(&["--settle", "0", "--pack-existing"]);
-    assert!(is_soon_packed(&mount, "read"));
+    assert!(mount.is_soon_packed("read"));
     assert!(fs::read(mount.join("read")).unwrap() == weights(4));
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mithril_tests::data::Weights;
 use mithril_tests::mount::Mount;
@@ -12,15 +12,6 @@ const FLAGS: [&[&str]; 2] = [&[], &["--no-passthrough"]];
 
 fn weights(seed: u64) -> Vec<u8> {
     Weights::new(100_000, seed).bf16_file()
-}
-
-/// Waits for the packer to do it by itself.
-fn is_soon_packed(mount: &Mount, name: &str) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !mount.is_packed(name) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    mount.is_packed(name)
 }
 
 #[test]
@@ -58,12 +49,12 @@ fn a_file_that_is_published_by_linking_is_packed_without_being_asked_for() {
     fs::hard_link(mount.join("tmp"), mount.join("final")).unwrap();
     fs::remove_file(mount.join("tmp")).unwrap();
     drop(file);
-    assert!(is_soon_packed(&mount, "final"));
+    assert!(mount.is_soon_packed("final"));
     let mut file = OpenOptions::new().append(true).open(mount.join("final")).unwrap();
     file.write_all(b"more").unwrap();
     drop(file);
     assert!(!mount.is_packed("final"), "it changed");
-    assert!(is_soon_packed(&mount, "final"), "after a change");
+    assert!(mount.is_soon_packed("final"), "after a change");
 }
 
 #[test]
@@ -74,7 +65,7 @@ fn a_name_that_looks_deleted_is_a_name() {
         fs::create_dir(mount.join("step (deleted)")).unwrap();
         for name in [NAME, "step (deleted)/w", "step (deleted)/w (deleted)"] {
             fs::write(mount.join(name), weights(3)).unwrap();
-            assert!(is_soon_packed(&mount, name), "{flags:?}: {name}");
+            assert!(mount.is_soon_packed(name), "{flags:?}: {name}");
         }
         // A name that is gone, beside another file that has what the kernel makes of it.
         let file = File::create(mount.join("weights")).unwrap();
@@ -120,6 +111,6 @@ fn a_file_that_is_renamed_as_the_packer_looks_for_it_is_packed() {
         fs::write(mount.join(from).join("w"), weights(8)).unwrap();
         std::thread::sleep(Duration::from_millis(200));
         fs::rename(mount.join(from), mount.join(to)).unwrap();
-        assert!(is_soon_packed(&mount, &format!("{to}/w")), "{to}");
+        assert!(mount.is_soon_packed(&format!("{to}/w")), "{to}");
     }
 }

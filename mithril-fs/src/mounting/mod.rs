@@ -4,6 +4,7 @@ pub mod holders;
 pub mod lock;
 pub mod log;
 pub mod mountinfo;
+mod note;
 pub mod probe;
 pub mod readahead;
 pub mod since;

@@ -7,6 +7,7 @@ use mithril_engine::id::{ManifestId, StoreId};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::note;
 use crate::overlay::lower;
 use crate::stub::{self, Authority, Namespace};
 
@@ -35,7 +36,7 @@ pub fn stubs(store: impl AsFd) -> Result<Stubs, Unreadable> {
     let noted = reading(&store)?;
     let probed = packing(&store);
     let packing = match (noted, probed) {
-        (None, Ok(namespace)) => match write_note(&store, namespace) {
+        (None, Ok(namespace)) => match note::write(&store, STUBS, |_| Ok(namespace.name().to_owned())) {
             Ok(()) => return Ok(Stubs { namespace: Some(namespace), packing: Ok(()) }),
             Err(error) => Err(format!("the lower directory cannot be written to: {error}")),
         },
@@ -78,30 +79,10 @@ fn recognises(store: impl AsFd, namespace: Namespace) -> Result<(), String> {
 pub struct Unreadable(String);
 
 fn read_note(store: impl AsFd) -> std::io::Result<Option<Namespace>> {
-    use std::io::Read;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(store, STUBS, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut text = String::new();
-    file.take(64).read_to_string(&mut text)?;
-    let found =
-        [Namespace::Trusted, Namespace::User].into_iter().find(|namespace| namespace.name() == text.trim());
+    let Some(text) = note::read(store, STUBS)? else { return Ok(None) };
+    let found = [Namespace::Trusted, Namespace::User].into_iter().find(|namespace| namespace.name() == text);
     let other = || std::io::Error::other(format!("{STUBS} says {text:?}, which this version does not know"));
     found.map(Some).ok_or_else(other)
-}
-
-fn write_note(store: impl AsFd, namespace: Namespace) -> std::io::Result<()> {
-    use std::io::Write;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let unfinished = "stubs.new";
-    let mut file = File::from(rustix::fs::openat(&store, unfinished, flags, Mode::from_raw_mode(0o600))?);
-    writeln!(file, "{}", namespace.name())?;
-    file.sync_all()?;
-    rustix::fs::renameat(&store, unfinished, &store, STUBS)?;
-    Ok(rustix::fs::fsync(lower::reopen(&store, OFlags::RDONLY | OFlags::DIRECTORY)?)?)
 }
 
 /// What the lower file system can do.

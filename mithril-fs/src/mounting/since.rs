@@ -2,17 +2,14 @@
 //! unless somebody wants that. Noted in the lower `.mithril`, so that what waits at the end of a mount, or at a crash, is
 //! told from them at the next one.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-
+use super::note;
 use crate::overlay::lower;
 
 const SINCE: &str = "since";
-const UNFINISHED: &str = "since.new";
 
 /// The time, in ns since 1970 by the clock of the file system below, since when files are packed. A directory that has
 /// none yet gets the present; or the beginning of all time, if it `has_packs` already, or if `all` are wanted: from then
@@ -29,35 +26,27 @@ pub fn since(store: impl AsFd, has_packs: bool, all: bool) -> io::Result<i64> {
 }
 
 fn read(store: impl AsFd) -> io::Result<Option<i64>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(store, SINCE, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut text = String::new();
-    file.take(64).read_to_string(&mut text)?;
-    text.trim()
-        .parse()
-        .map(Some)
-        .map_err(|_| io::Error::other(format!("{SINCE} says {text:?}, which is no time")))
+    let Some(text) = note::read(store, SINCE)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| io::Error::other(format!("{SINCE} says {text:?}, which is no time")))
 }
 
 fn note(store: impl AsFd, from_the_beginning: bool) -> io::Result<i64> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(&store, UNFINISHED, flags, Mode::from_raw_mode(0o600))?);
-    // Its own time: other clocks may be ahead of that of the files.
-    file.write_all(b" ")?;
-    let since = if from_the_beginning { 0 } else { lower::ctime_ns(&lower::stat(&file)?) };
-    std::os::unix::fs::FileExt::write_all_at(&file, format!("{since}\n").as_bytes(), 0)?;
-    file.sync_all()?;
-    rustix::fs::renameat(&store, UNFINISHED, &store, SINCE)?;
-    rustix::fs::fsync(lower::reopen(&store, OFlags::RDONLY | OFlags::DIRECTORY)?)?;
+    let mut since = 0;
+    note::write(store, SINCE, |file| {
+        if !from_the_beginning {
+            // Its own time: other clocks may be ahead of that of the files.
+            file.write_all_at(b" ", 0)?;
+            since = lower::ctime_ns(&lower::stat(file)?);
+        }
+        Ok(since.to_string())
+    })?;
     Ok(since)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

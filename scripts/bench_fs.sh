@@ -2,7 +2,7 @@
 # scripts/bench_fs.sh [PART...] [--gib N] [--pairs N]: the speed of a mount beside that of the directory below it, of
 # bindfs for small files, and of reading without decoding for packed ones; both of each in one run, by turns.
 #
-# The parts are write, plain, small and packed; all of them if none is given, some ten minutes. Run as root, on a
+# The parts are write, busy, plain, small and packed; all of them if none is given, some ten minutes. Run as root, on a
 # machine that does nothing else: passthrough and dropping caches need it. MITHRIL_TEST_DIR says where; /var/tmp if not set.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh

@@ -13,10 +13,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BackingId, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BackingId, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::io::Errno as LowerErrno;
 
@@ -535,6 +535,29 @@ impl Filesystem for Adapter {
         let overlay = Arc::clone(&self.overlay);
         let work = move || overlay.fallocate(handle(fh), offset, length, mode.cast_unsigned());
         self.aside.run(move || reply_empty(guard("fallocate", work), reply));
+    }
+
+    fn copy_file_range(
+        &self,
+        request: &Request,
+        _ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let overlay = Arc::clone(&self.overlay);
+        let drop_privileges = request.uid() != 0;
+        let (from, to) = ((handle(fh_in), offset_in), (handle(fh_out), offset_out));
+        let work = move || overlay.copy_range(from, to, len, drop_privileges);
+        self.aside.run(move || match guard("copy_file_range", work) {
+            Ok(copied) => reply.written(copied),
+            Err(error) => reply.error(error),
+        });
     }
 
     fn lseek(

@@ -228,6 +228,28 @@ pub fn remove_attribute(file: impl AsFd, namespace: Namespace) -> io::Result<()>
 pub const NOTICE: &str = "This file is packed by mithril. Its content is in the .mithril directory at the top of this \
 tree.\nRead it through the mount: mithril-fs mount DIR. Or without one: mithril-fs cat FILE\n";
 
+/// What is said of a file that [`is_orphan`].
+pub const ORPHAN: &str = "it begins as the stub of a packed file does, but has no packed-file attribute: it is a copy \
+that was made below the mount without attributes, or the attribute was lost; its bytes are not here";
+
+/// Whether a file without the attribute is what a stub looks like without it: the notice, and then zeros. Only those
+/// that are long enough to have been packed are looked at.
+///
+/// # Errors
+/// Those of reading.
+pub fn is_orphan(file: &std::fs::File, size: u64) -> io::Result<bool> {
+    if size < mithril_engine::settings::PACK_MIN_BYTES {
+        return Ok(false);
+    }
+    let mut head = [0; ORPHAN_BYTES];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut head, 0)?;
+    let (notice, rest) = head.split_at(NOTICE.len());
+    Ok(notice == NOTICE.as_bytes() && rest.iter().all(|byte| *byte == 0))
+}
+
+/// What of a file is looked at for that: a block.
+const ORPHAN_BYTES: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;

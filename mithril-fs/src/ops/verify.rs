@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use mithril_engine::format::manifest::Extent;
+use mithril_engine::settings::PACK_MIN_BYTES;
 use mithril_engine::store::Verified;
+use rustix::fs::OFlags;
 
 use super::Directory;
 use super::walk::{Found, State, walk};
 use crate::control::backend::ProgressSink;
 use crate::control::protocol::{CommandError, Progress, RelPath, VerifyReport};
 use crate::exit::ExitCode;
+use crate::overlay::lower;
+use crate::stub::{self, ORPHAN};
 
 /// Verifies the store and every packed file. With `repair_index`, the index is written anew from the packs first.
 ///
@@ -47,6 +51,7 @@ pub fn verify(
 
 fn check(directory: &Directory<'_>, verified: &Verified, found: &Found, report: &mut VerifyReport) {
     let reason = match &found.state {
+        State::Plain if is_orphan(directory, found) => Some(ORPHAN.to_owned()),
         State::Plain => return,
         State::Damaged(reason, _) => Some(reason.clone()),
         State::Packed(authority) => {
@@ -73,4 +78,15 @@ fn check(directory: &Directory<'_>, verified: &Verified, found: &Found, report: 
     if let Some(reason) = reason {
         report.damaged_files.push((RelPath::from(found.path.clone()), reason));
     }
+}
+
+/// Whether a plain file is what is left of a packed one. One that cannot be opened at once is not: it is being packed.
+fn is_orphan(directory: &Directory<'_>, found: &Found) -> bool {
+    let size = found.logical_bytes();
+    if size < PACK_MIN_BYTES || directory.namespace.is_none() {
+        return false;
+    }
+    lower::locate_path(directory.root, &found.path)
+        .and_then(|fd| lower::reopen(&fd, OFlags::RDONLY | OFlags::NONBLOCK))
+        .is_ok_and(|file| stub::is_orphan(&file, size).is_ok_and(|is_orphan| is_orphan))
 }

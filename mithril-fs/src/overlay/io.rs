@@ -28,6 +28,9 @@ fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
+/// What is copied at a time without sharing blocks takes a tenth of a second of a fast disk.
+const COPY_BYTES: u64 = 128 << 20;
+
 impl Overlay {
     /// Whether the next change through this handle has to unpack first, which takes as long as the file is big.
     pub(crate) fn must_unpack(&self, id: HandleId) -> bool {
@@ -103,6 +106,40 @@ impl Overlay {
         let handle = self.handles.file(id)?;
         let flags = FallocateFlags::from_bits_retain(mode);
         self.change(&handle.node, |_| rustix::fs::fallocate(handle.lower()?, flags, offset, len))
+    }
+
+    /// Copies between two plain files as the file system below does it, which may share their blocks; at most
+    /// [`COPY_BYTES`], so that whoever is killed meanwhile ends soon. What is packed is read by the kernel instead, which
+    /// takes the refusal as that.
+    pub(crate) fn copy_range(
+        &self,
+        (from, from_offset): (HandleId, u64),
+        (to, to_offset): (HandleId, u64),
+        len: u64,
+        drop_privileges: bool,
+    ) -> Result<u32> {
+        let (from, to) = (self.handles.file(from)?, self.handles.file(to)?);
+        if !to.writable {
+            return Err(Errno::BADF);
+        }
+        if !matches!(*from.node.content(), Content::Plain) {
+            return Err(Errno::OPNOTSUPP);
+        }
+        self.change(&to.node, |_| {
+            let (mut read_at, mut write_at) = (from_offset, to_offset);
+            let len = usize::try_from(len.min(COPY_BYTES)).unwrap_or(usize::MAX);
+            let copied = rustix::fs::copy_file_range(
+                from.lower()?,
+                Some(&mut read_at),
+                to.lower()?,
+                Some(&mut write_at),
+                len,
+            )?;
+            if drop_privileges {
+                drop_special_bits(&to.node)?;
+            }
+            u32::try_from(copied).map_err(|_| Errno::IO)
+        })
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE`. The lower file of a packed one is all hole: the manifest answers for it.

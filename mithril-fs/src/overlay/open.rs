@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 
 use mithril_engine::file::read::PackedFile;
+use mithril_engine::settings::PACK_MIN_BYTES;
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
@@ -209,6 +210,9 @@ impl Overlay {
             return Ok(Some(Arc::clone(file)));
         }
         let Some(authority) = self.authority(node)? else {
+            if self.is_orphan(node) {
+                return Err(self.report(node, "cannot open file", &stub::ORPHAN));
+            }
             *content = Content::Plain;
             return Ok(None);
         };
@@ -220,6 +224,19 @@ impl Overlay {
         }
         *content = Content::Packed(Arc::clone(&file));
         Ok(Some(file))
+    }
+
+    /// Whether a file without our attribute is what is left of a packed one. If it cannot be read, it is not: whoever
+    /// reads it is told why.
+    fn is_orphan(&self, node: &Node) -> bool {
+        let long = |stat: &Stat| u64::try_from(stat.st_size).is_ok_and(|size| size >= PACK_MIN_BYTES);
+        if self.namespace.is_none() || !node.stat().is_ok_and(|stat| long(&stat)) {
+            return false;
+        }
+        lower::reopen_quietly(&node.fd).and_then(|file| {
+            let size = file.metadata().map_err(|_| Errno::IO)?.len();
+            stub::is_orphan(&file, size).map_err(|_| Errno::IO)
+        }) == Ok(true)
     }
 
     /// What the stub says, if the file is packed; checked against the file. Call with the handles or the content

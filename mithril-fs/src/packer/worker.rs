@@ -413,6 +413,9 @@ impl Packer {
             Ok(opened) => opened,
             Err(refusal) => return Ok(Done::Refused(refusal)),
         };
+        if stub::is_orphan(&file, size_of(stat)).is_ok_and(|is_orphan| is_orphan) {
+            return Err(mithril_engine::Error::corrupt("file", stub::ORPHAN));
+        }
         // Before the first byte is read: what changes from here on has another time than this.
         wait_for_clock(fingerprint.ctime_ns);
         let pin = overlay.store.pin();

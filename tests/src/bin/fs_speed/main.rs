@@ -1,10 +1,11 @@
 //! The speed of a mount beside that of the directory below: `scripts/bench_fs.sh`, or
-//! `cargo run --release -p mithril-tests --bin fs_speed -- [write|plain|small|packed ...] [--gib N] [--pairs N]`.
+//! `cargo run --release -p mithril-tests --bin fs_speed -- [write|busy|plain|small|packed ...] [--gib N] [--pairs N]`.
 //!
 //! What is compared takes turns in one run, and what is printed are medians of the ratios of pairs, with an interval
 //! that holds the median with 96 % where there are nine: a machine's speed changes from hour to hour, and half of it is
 //! the page cache's and the disk's.
 
+mod busy;
 mod packed;
 mod paired;
 mod plain;
@@ -30,12 +31,12 @@ impl Plan {
             match argument.as_str() {
                 "--gib" => plan.gib = number(),
                 "--pairs" => plan.pairs = number(),
-                "write" | "plain" | "small" | "packed" => plan.parts.push(argument),
-                _ => panic!("usage: fs_speed [write|plain|small|packed ...] [--gib N] [--pairs N]"),
+                "write" | "busy" | "plain" | "small" | "packed" => plan.parts.push(argument),
+                _ => panic!("usage: fs_speed [write|busy|plain|small|packed ...] [--gib N] [--pairs N]"),
             }
         }
         if plan.parts.is_empty() {
-            plan.parts = ["write", "plain", "small", "packed"].map(str::to_owned).to_vec();
+            plan.parts = ["write", "busy", "plain", "small", "packed"].map(str::to_owned).to_vec();
         }
         plan
     }
@@ -49,6 +50,9 @@ fn main() {
     let plan = Plan::from_arguments();
     if plan.has("write") {
         write::measure(plan.gib << 30, plan.pairs);
+    }
+    if plan.has("busy") {
+        busy::measure(plan.gib << 30, plan.pairs);
     }
     if plan.has("plain") {
         plain::measure(plan.gib << 29, plan.pairs);

@@ -18,7 +18,8 @@ fn touch_memory(len: usize) {
     std::hint::black_box(&touched);
 }
 
-fn write(path: &Path, bytes: &[u8]) -> f64 {
+/// Writes a file as `torch.save` does, makes it durable, and removes it; returns the seconds, without those of removing.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> f64 {
     touch_memory(bytes.len());
     let started = Instant::now();
     let mut file = File::create(path).expect("the file can be created");

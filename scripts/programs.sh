@@ -3,7 +3,8 @@
 # are packed as they go; SECONDS (10 if not given) for each tool that runs for a time. Installs what is missing.
 #
 # git clone and fsck, a build by cargo, SQLite in three journal modes, rsync and tar there and back with holes and links,
-# fio with verification (random, sequential, by mappings, past the page cache), dbench, and all of stress-ng's file stressors.
+# fio with verification (random, sequential, by mappings, past the page cache), dbench, and all of stress-ng's file stressors;
+# find, ls, rsync and git over 100,000 files by another user, with the usual limit of descriptors.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -29,6 +30,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
+chmod 755 "$here"
 mkdir "$here/below" "$here/mount"
 log="$here/log"
 
@@ -136,6 +138,30 @@ PY
   cp files/sparse copy && cmp copy files/sparse
 }
 
+# As a user who may open 1,024 files, as most may.
+as_user() {
+  (ulimit -n 1024 && exec setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent "$@")
+}
+
+many() {
+  mkdir many
+  chmod 777 many
+  # shellcheck disable=SC2016
+  as_user bash -c 'cd many && for d in $(seq 100); do mkdir $d && (cd $d && for f in $(seq 1000); do echo $d $f >$f; done); done'
+  [ "$(as_user find many -type f | wc -l)" -eq 100000 ]
+  [ "$(as_user ls -lR many | grep -c '^-')" -eq 100000 ]
+  as_user git -C many init --quiet
+  as_user git -C many add .
+  [ "$(as_user git -C many status --porcelain | wc -l)" -eq 100000 ]
+  as_user git -C many -c user.name=n -c user.email=e commit --quiet --message all
+  echo changed >many/7/7
+  [ "$(as_user git -C many status --porcelain)" = " M 7/7" ]
+  rsync -a many/ "$here/many/"
+  [ "$(find "$here/many" -type f -not -path '*/.git/*' | wc -l)" -eq 100000 ]
+  [ -z "$(rsync -anic many/ "$here/many/")" ]
+  rm -rf "$here/many" many
+}
+
 verified() {
   fio --name=v --verify=crc32c --verify_fatal=1 --size=64m "$@"
   rm -f v.*
@@ -147,14 +173,17 @@ stress() {
 }
 
 failed=0
+others=
+[ "$(id -u)" -ne 0 ] || others=--allow-other
 for flags in "" "--no-passthrough"; do
   # shellcheck disable=SC2086
-  "$binary" mount "$here/below" "$here/mount" --settle 0 $flags
+  "$binary" mount "$here/below" "$here/mount" --settle 0 $others $flags
   say "programs on a mount${flags:+ with $flags}"
   step "git clone, gc, fsck" clone
   step "cargo build" build
   step "SQLite" sqlite
   step "rsync, tar, cp" copies
+  [ -z "$others" ] || step "100,000 files by another user" many
   step "fio, random" verified --rw=randrw --bsrange=4k-64k --ioengine=psync --fsync=200
   step "fio, sequential, direct" verified --rw=write --bs=1m --ioengine=libaio --direct=1 --iodepth=8
   step "fio, mapped" verified --rw=randwrite --bs=4k --ioengine=mmap

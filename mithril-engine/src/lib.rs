@@ -17,6 +17,7 @@ pub mod error;
 pub mod file;
 pub mod format;
 pub mod id;
+pub mod object;
 pub mod quantize;
 pub mod range;
 pub mod settings;

@@ -6,6 +6,7 @@
 //! `get`, `head` and `list`; a conditional `put` of which the condition does not hold changes nothing; keys are listed in
 //! the order of their bytes. A `put` that failed with [`ObjectError::is_uncertain`] may have been applied: read back.
 
+pub mod directory;
 mod error;
 mod key;
 pub mod memory;

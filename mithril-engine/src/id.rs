@@ -54,6 +54,31 @@ digest_id!(
     16
 );
 
+digest_id!(
+    /// The BLAKE3 of a blob of a content store.
+    Address,
+    32
+);
+
+impl Address {
+    /// The address of these bytes.
+    pub fn of(content: &[u8]) -> Self {
+        Self(*blake3::hash(content).as_bytes())
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = crate::Error;
+
+    /// Parses 64 hex digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = blake3::Hash::from_hex(text);
+        parsed.map(|hash| Self(*hash.as_bytes())).map_err(|_| {
+            crate::Error::invalid("address", format!("{text:?} is not what BLAKE3 gives: 64 hex digits"))
+        })
+    }
+}
+
 impl ChunkId {
     /// The id of these plaintext bytes.
     pub fn of(plaintext: &[u8]) -> Self {

@@ -13,6 +13,7 @@
 pub mod checkpoint;
 pub mod chunk;
 pub mod codec;
+pub mod content;
 pub mod error;
 pub mod file;
 pub mod format;

@@ -1,0 +1,261 @@
+//! Content stores: what is kept, what is given up, and what processes see of each other. Two stores on one directory stand
+//! for two processes: they share nothing but the files.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use mithril_engine::content::blocking::ContentStore;
+use mithril_engine::content::{Address, ContentError};
+use mithril_engine::object::memory::MemoryStore;
+use mithril_engine::object::{Condition, ObjectKey, ObjectStore};
+use proptest::prelude::*;
+
+/// Bytes that do not compress, others for each number.
+fn blob(number: u64, len: usize) -> Vec<u8> {
+    let mut reader = blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof();
+    let mut bytes = vec![0; len];
+    reader.fill(&mut bytes);
+    bytes
+}
+
+fn allocated(directory: &Path) -> u64 {
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512).sum()
+}
+
+fn is_missing<T: std::fmt::Debug>(result: Result<T, ContentError>) -> bool {
+    matches!(result, Err(ContentError::NotFound(_)))
+}
+
+#[test]
+fn what_is_put_is_got_also_after_another_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    let blobs: Vec<Vec<u8>> = [0, 1, 63, 64, 4096, 16 << 10, (16 << 10) + 1, 1 << 20, 5_000_001]
+        .into_iter()
+        .enumerate()
+        .map(|(number, len)| blob(number as u64, len))
+        .collect();
+    let addresses: Vec<Address> = {
+        let store = ContentStore::new(directory.path()).unwrap();
+        blobs.iter().map(|blob| store.put(blob).unwrap()).collect()
+    };
+    let store = ContentStore::new(directory.path()).unwrap();
+    for (blob, address) in blobs.iter().zip(&addresses) {
+        assert_eq!(*address, Address::of(blob));
+        assert!(store.contains(address).unwrap());
+        assert!(store.get(address).unwrap() == *blob);
+    }
+    let mut sorted = addresses.clone();
+    sorted.sort_unstable();
+    assert_eq!(store.list().unwrap(), sorted);
+    // Twice is once.
+    let bytes = store.stats().bytes;
+    store.put(&blobs[4]).unwrap();
+    assert_eq!(store.stats().bytes, bytes);
+    store.delete(&addresses[4]).unwrap();
+    assert!(is_missing(store.get(&addresses[4])) && !store.contains(&addresses[4]).unwrap());
+    store.put(&blobs[4]).unwrap();
+    assert!(store.get(&addresses[4]).unwrap() == blobs[4]);
+    store.sync().unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.entries, stats.hits, stats.misses), (blobs.len() as u64, blobs.len() as u64 + 1, 1));
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = ContentStore::with_budget(directory.path(), 3 * (100_000 + 64)).unwrap();
+    let put = |number| store.put(&blob(number, 100_000)).unwrap();
+    let [a, b, c] = [put(1), put(2), put(3)];
+    store.get(&a).unwrap();
+    let d = put(4);
+    assert!(is_missing(store.get(&b)));
+    for address in [a, c, d] {
+        store.get(&address).unwrap();
+    }
+    assert_eq!(store.stats().evictions, 1);
+    let too_long = store.put(&blob(5, 400_000)).unwrap_err().to_string();
+    assert!(too_long.contains("400000 bytes are more than the store may keep"), "{too_long}");
+    assert_eq!(store.stats().entries, 3);
+}
+
+#[test]
+fn the_disk_holds_no_more_than_the_budget() {
+    let budget = 8 << 20;
+    for len in [300, 5000, 100_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ContentStore::with_budget(directory.path(), budget).unwrap();
+        let mut most = 0;
+        for number in 0..(4 * budget / len as u64) {
+            store.put(&blob(number, len)).unwrap();
+            if number % 64 == 0 {
+                most = most.max(allocated(directory.path()));
+            }
+        }
+        assert!(store.stats().bytes <= budget);
+        // Segments that are half empty, and blocks that are shared by two blobs.
+        assert!(most < budget * 9 / 4, "{len}: {most}");
+        assert!(store.stats().evictions > 0);
+    }
+}
+
+#[test]
+fn processes_see_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let budget = 1 << 20;
+    let open = || ContentStore::with_budget(directory.path(), budget).unwrap();
+    let (one, other) = (open(), open());
+    let address = one.put(b"from one").unwrap();
+    assert_eq!(other.get(&address).unwrap(), b"from one");
+    let answer = other.put(b"from the other").unwrap();
+    assert_eq!(one.get(&answer).unwrap(), b"from the other");
+    one.delete(&answer).unwrap();
+    assert!(is_missing(other.get(&answer)));
+    // The other one is used, by a process that does not evict: that is known too, as far as the clock tells.
+    for number in 0..100 {
+        one.put(&blob(number, 50_000)).unwrap();
+    }
+    assert!(is_missing(other.get(&address)));
+    assert!(other.get(&Address::of(&blob(99, 50_000))).is_ok());
+    assert!(other.list().unwrap() == one.list().unwrap());
+    // And many at once.
+    std::thread::scope(|scope| {
+        for worker in 0..4_u64 {
+            let store = open();
+            scope.spawn(move || {
+                for number in 0..400 {
+                    let bytes = blob(1000 + (number * 7 + worker) % 60, 3000 + (number as usize % 60) * 100);
+                    let address = store.put(&bytes).unwrap();
+                    match store.get(&address) {
+                        Ok(read) => assert!(read == bytes),
+                        Err(error) => assert!(is_missing::<()>(Err(error))),
+                    }
+                }
+            });
+        }
+    });
+    assert!(allocated(directory.path()) < 3 * budget);
+}
+
+#[test]
+fn segments_of_processes_that_stored_little_are_gone_on_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut addresses = Vec::new();
+    for number in 0..50 {
+        let store = ContentStore::new(directory.path()).unwrap();
+        addresses.push(store.put(&blob(number, 1000)).unwrap());
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let store = ContentStore::new(directory.path()).unwrap();
+    for (number, address) in addresses.iter().enumerate() {
+        assert!(store.get(address).unwrap() == blob(number as u64, 1000));
+    }
+}
+
+#[test]
+fn no_damage_gives_wrong_bytes() {
+    let blobs: Vec<Vec<u8>> = (0..8).map(|number| blob(number, 700 + number as usize * 900)).collect();
+    let made = tempfile::tempdir().unwrap();
+    {
+        let store = ContentStore::new(made.path()).unwrap();
+        for blob in &blobs {
+            store.put(blob).unwrap();
+        }
+    }
+    let name = std::fs::read_dir(made.path()).unwrap().next().unwrap().unwrap().file_name();
+    let whole = std::fs::read(made.path().join(&name)).unwrap();
+    let mut damaged = 0;
+    for at in (0..whole.len()).step_by(37).chain(0..96) {
+        for cut in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(&name);
+            std::fs::write(&path, if cut { &whole[..at] } else { &whole[..] }).unwrap();
+            if !cut {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.write_all_at(&[whole[at] ^ (1 << (at % 8))], at as u64).unwrap();
+            }
+            let store = ContentStore::new(directory.path()).unwrap();
+            for blob in &blobs {
+                let address = Address::of(blob);
+                match store.get(&address) {
+                    Ok(read) => assert!(read == *blob, "{at}"),
+                    Err(error) => {
+                        damaged += 1;
+                        assert!(
+                            is_missing::<()>(Err(error)) || is_missing(store.get(&address)),
+                            "{at}: an error is said once, and then it is gone"
+                        );
+                    }
+                }
+                store.put(blob).unwrap();
+                assert!(store.get(&address).unwrap() == *blob, "{at}");
+            }
+        }
+    }
+    assert!(damaged > 100, "{damaged}");
+}
+
+#[test]
+fn a_store_behind_serves_other_machines_and_what_was_evicted() {
+    let remote = Arc::new(MemoryStore::new());
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |path: &Path| ContentStore::with_remote(remote.clone(), path, 200_000).unwrap();
+    let (one, other) = (open(here.path()), open(there.path()));
+    let blobs: Vec<Vec<u8>> = (0..5).map(|number| blob(number, 90_000)).chain([blob(9, 300_000)]).collect();
+    let addresses: Vec<Address> = blobs.iter().map(|blob| one.put(blob).unwrap()).collect();
+    for store in [&one, &other] {
+        for (blob, address) in blobs.iter().zip(&addresses) {
+            assert!(store.contains(address).unwrap());
+            assert!(store.get(address).unwrap() == *blob);
+        }
+        assert_eq!(store.list().unwrap().len(), blobs.len());
+        assert!(store.stats().bytes <= 200_000);
+    }
+    // What the object store has is checked as well.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let digits = addresses[0].to_string();
+    let key = ObjectKey::new(format!("blobs/{}/{digits}", &digits[..2])).unwrap();
+    runtime.block_on(remote.put(&key, blob(77, 90_000).into(), &Condition::Always)).unwrap();
+    let third = tempfile::tempdir().unwrap();
+    let error = open(third.path()).get(&addresses[0]).unwrap_err().to_string();
+    assert!(error.contains("another address"), "{error}");
+    one.delete(&addresses[1]).unwrap();
+    assert!(is_missing(open(third.path()).get(&addresses[1])));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// A map of bytes, as long as there is room.
+    #[test]
+    fn a_store_is_a_map(operations in prop::collection::vec((0..5_u8, 0..12_u64, 0..20_000_usize), 1..80)) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = ContentStore::new(directory.path()).unwrap();
+        let mut model = BTreeMap::new();
+        for (action, number, len) in operations {
+            let bytes = blob(number, len % (1 << (number + 3)));
+            let address = Address::of(&bytes);
+            match action {
+                0 | 1 => {
+                    prop_assert_eq!(store.put(&bytes).unwrap(), address);
+                    model.insert(address, bytes);
+                }
+                2 => match model.get(&address) {
+                    Some(kept) => prop_assert!(store.get(&address).unwrap() == *kept),
+                    None => prop_assert!(is_missing(store.get(&address))),
+                },
+                3 => {
+                    store.delete(&address).unwrap();
+                    model.remove(&address);
+                }
+                _ => {
+                    drop(store);
+                    store = ContentStore::new(directory.path()).unwrap();
+                }
+            }
+            prop_assert_eq!(store.stats().entries, model.len() as u64);
+        }
+        prop_assert_eq!(store.list().unwrap(), model.keys().copied().collect::<Vec<_>>());
+    }
+}

@@ -7,8 +7,10 @@
 //!
 //! Modules import only from those above them in this list: [`error`], [`id`], [`range`], [`source`],
 //! [`settings`] | [`tensor`], [`quantize`], [`codec`] | [`format`] | [`chunk`] | [`store`] | [`file`] |
-//! [`checkpoint`].
-//! The engine blocks; it holds no async runtime, and knows nothing of FUSE.
+//! [`checkpoint`]; and, beside those from [`tensor`] on, [`object`] | [`content`].
+//!
+//! The engine blocks, but for what goes over a network ([`object`], and [`content`] with something behind it); it knows
+//! nothing of FUSE.
 
 pub mod checkpoint;
 pub mod chunk;

@@ -19,9 +19,11 @@ use crate::id::Address;
 /// What a segment begins with; the last digit is the version.
 const MAGIC: &[u8; 8] = b"MITHCAS1";
 /// Bytes in front of the first record.
-pub(super) const HEADER_BYTES: u64 = 32;
+const HEADER_LEN: usize = 32;
+const HEADER_BYTES: u64 = HEADER_LEN as u64;
 /// Bytes in front of a blob.
-pub(super) const RECORD_BYTES: u64 = 64;
+const RECORD_LEN: usize = 64;
+pub(super) const RECORD_BYTES: u64 = RECORD_LEN as u64;
 /// What a record begins with.
 const RECORD_MAGIC: u32 = 0x4d43_4231;
 /// Records begin at multiples of this.
@@ -65,8 +67,8 @@ impl Record {
         (self.offset + RECORD_BYTES + self.len).next_multiple_of(ALIGNMENT)
     }
 
-    fn encode(&self) -> [u8; RECORD_BYTES as usize] {
-        let mut bytes = [0; RECORD_BYTES as usize];
+    fn encode(&self) -> [u8; RECORD_LEN] {
+        let mut bytes = [0; RECORD_LEN];
         bytes[..4].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
         bytes[4..8].copy_from_slice(&if self.dead { DEAD } else { LIVE }.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.used.to_le_bytes());
@@ -78,7 +80,7 @@ impl Record {
     }
 
     /// `None`: there is no record here, or not yet.
-    fn decode(bytes: &[u8; RECORD_BYTES as usize], offset: u64) -> Option<Self> {
+    fn decode(bytes: &[u8; RECORD_LEN], offset: u64) -> Option<Self> {
         let word = |at: usize| bytes[at..].first_chunk::<8>().map(|word| u64::from_le_bytes(*word));
         let half = |at: usize| bytes[at..].first_chunk::<4>().map(|half| u32::from_le_bytes(*half));
         let state = half(4)?;
@@ -130,7 +132,7 @@ impl Segment {
             .map_err(|error| Error::io("create", &new, error))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| Error::io("lock", &new, error))?;
-        let mut header = [0; HEADER_BYTES as usize];
+        let mut header = [0; HEADER_LEN];
         header[..8].copy_from_slice(MAGIC);
         header[8..24].copy_from_slice(&id);
         let named = file.write_all_at(&header, 0).and_then(|()| std::fs::rename(&new, &path));
@@ -147,7 +149,7 @@ impl Segment {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| Error::io("open", &path, error))?,
         };
-        let mut header = [0; HEADER_BYTES as usize];
+        let mut header = [0; HEADER_LEN];
         match file.read_exact_at(&mut header, 0) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other.map_err(|error| Error::io("read", &path, error))?,
@@ -207,7 +209,7 @@ impl Segment {
         let mut records = Vec::new();
         let mut at = self.len();
         while at + RECORD_BYTES <= size {
-            let mut header = [0; RECORD_BYTES as usize];
+            let mut header = [0; RECORD_LEN];
             self.file.read_exact_at(&mut header, at).map_err(fail)?;
             // What is behind one that is damaged cannot be found; it is gone with the segment.
             let Some(record) = Record::decode(&header, at).filter(|record| record.len <= size) else { break };
@@ -239,7 +241,7 @@ impl Segment {
         let corrupt = |reason: &str| Error::corrupt(self.path.display().to_string(), reason);
         let fail = |error| Error::io("read", &self.path, error);
         let len = usize::try_from(record.len).map_err(|_| corrupt("a blob is longer than memory"))?;
-        let (mut header, mut bytes) = ([0; RECORD_BYTES as usize], vec![0; len]);
+        let (mut header, mut bytes) = ([0; RECORD_LEN], vec![0; len]);
         let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(&mut bytes)];
         let read =
             rustix::io::preadv(&self.file, &mut parts, record.offset).map_err(|error| fail(error.into()))?;
@@ -260,7 +262,7 @@ impl Segment {
 
     /// A record's header as it is now; `None` if it is no record any more.
     pub(super) fn reread(&self, record: &Record) -> Option<Record> {
-        let mut header = [0; RECORD_BYTES as usize];
+        let mut header = [0; RECORD_LEN];
         self.file.read_exact_at(&mut header, record.offset).ok()?;
         Record::decode(&header, record.offset).filter(|now| now.address == record.address)
     }

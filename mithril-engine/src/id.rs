@@ -55,6 +55,19 @@ digest_id!(
 );
 
 digest_id!(
+    /// The BLAKE3 of an encoded node of a volume's tree.
+    NodeId,
+    32
+);
+
+impl NodeId {
+    /// The id of these encoded bytes.
+    pub fn of(encoded: &[u8]) -> Self {
+        Self(*blake3::hash(encoded).as_bytes())
+    }
+}
+
+digest_id!(
     /// The BLAKE3 of a blob of a content store.
     Address,
     32

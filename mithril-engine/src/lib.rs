@@ -6,8 +6,8 @@
 //! way back, by range.
 //!
 //! Modules import only from those above them in this list: [`error`], [`id`], [`range`], [`source`],
-//! [`settings`] | [`tensor`], [`quantize`], [`codec`] | [`format`] | [`chunk`] | [`store`] | [`file`] |
-//! [`checkpoint`]; and, beside those from [`tensor`] on, [`object`] | [`content`].
+//! [`settings`] | [`tensor`], [`quantize`], [`codec`] | [`mod@format`] | [`chunk`] | [`store`] | [`file`] |
+//! [`checkpoint`]; and, beside those from [`tensor`] on, [`object`] | [`content`]. [`volume`] uses [`mod@format`].
 //!
 //! The engine blocks, but for what goes over a network ([`object`], and [`content`] with something behind it); it knows
 //! nothing of FUSE.
@@ -27,5 +27,6 @@ pub mod settings;
 pub mod source;
 pub mod store;
 pub mod tensor;
+pub mod volume;
 
 pub use error::{Error, Result};

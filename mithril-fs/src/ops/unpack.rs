@@ -1,6 +1,7 @@
 //! Making packed files plain without a mount: the way out. Each file is packed or plain at any moment, so what was broken
 //! off is gone on with.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,8 +46,13 @@ impl Watcher for Nobody {
 /// How much there should be, or that it cannot be known.
 pub(crate) fn check_room(directory: &Directory<'_>, files: &[Found]) -> Result<(), CommandError> {
     let mut needed: u64 = 0;
+    let mut counted = HashSet::new();
     for found in files {
         let State::Packed(authority) = &found.state else { continue };
+        // Links are one file.
+        if !counted.insert(found.stat.st_ino) {
+            continue;
+        }
         // One that cannot be read is not unpacked; that is said later.
         let Ok(manifest) = directory.store.read_manifest(&authority.manifest) else { continue };
         let chunks = manifest.extents.iter().filter(|extent| matches!(extent, Extent::Chunk { .. }));

@@ -9,6 +9,7 @@ pub mod draft;
 pub mod entry;
 pub mod node;
 pub mod rebase;
+pub mod root;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

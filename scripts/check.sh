@@ -96,6 +96,18 @@ mount_tests() {
 # What others wrote to test file systems; longer in torture.sh.
 posix_tests() { scripts/posix.sh 3000; }
 
+# A server that others wrote; more of them in s3-interop.sh.
+s3_servers() {
+  local code=0
+  MITHRIL_S3_CONFORMANCE="$CARGO_TARGET_DIR/debug/s3_conformance" scripts/s3-interop.sh in-process moto || code=$?
+  # What ran is not all that should have.
+  if [ $code -eq 0 ] && ! [ -e "$CARGO_TARGET_DIR/s3-interop/moto/bin/moto_server" ]; then
+    cannot "moto cannot be installed: pip install 'moto[server]'"
+    return
+  fi
+  return $code
+}
+
 # Benchmarks take long and need quiet: what is checked is that they measure what they say.
 bench_self_test() {
   command -v python3 >/dev/null || { cannot "there is no python3"; return; }
@@ -129,6 +141,7 @@ if stage "build" cargo build --workspace --all-targets --locked; then
   stage "python package" package_tests
   stage "python on a mount" mount_tests
   stage "posix" posix_tests
+  stage "s3 servers" s3_servers
   stage "codec benchmark" bench_self_test
 else
   failed+=("all tests, since the build failed")

@@ -1,10 +1,12 @@
 //! Helpers of the end-to-end tests: a scratch directory with a mount that is always taken down, data that looks like
 //! training, other users, and a disk whose power is cut.
 
+pub mod conformance;
 pub mod data;
 pub mod disk;
 pub mod mount;
 pub mod power;
+pub mod s3;
 pub mod users;
 
 use std::path::{Path, PathBuf};

@@ -8,8 +8,13 @@
 
 pub mod directory;
 mod error;
+pub mod faults;
 mod key;
 pub mod memory;
+pub mod probe;
+#[cfg(feature = "s3")]
+pub mod s3;
+pub mod throttle;
 
 use std::fmt;
 use std::future::Future;

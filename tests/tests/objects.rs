@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mithril_engine::object::directory::DirectoryStore;
 use mithril_engine::object::faults::{Faults, Faulty};
 use mithril_engine::object::memory::MemoryStore;
 use mithril_engine::object::probe::{probe, probe_uploads};
@@ -21,6 +22,24 @@ fn memory() -> Arc<dyn ObjectStore> {
 #[tokio::test]
 async fn memory_conforms() {
     conforms(&MemoryStore::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    conforms(&DirectoryStore::open(directory.path()).unwrap()).await;
+    // What a writer left that died is removed, what one that lives writes is not.
+    let left = directory.path().join("new/left");
+    std::fs::write(&left, b"half").unwrap();
+    let store = DirectoryStore::open(directory.path()).unwrap();
+    assert!(!left.exists());
+    let key = ObjectKey::new("long").unwrap();
+    let mut upload = store.upload(&key).await.unwrap();
+    upload.part(Bytes::from_static(b"one")).await.unwrap();
+    let other = DirectoryStore::open(directory.path()).unwrap();
+    upload.part(Bytes::from_static(b", two")).await.unwrap();
+    upload.finish(&Condition::Absent).await.unwrap();
+    assert_eq!(other.get(&key, None).await.unwrap().bytes, "one, two");
 }
 
 #[tokio::test]

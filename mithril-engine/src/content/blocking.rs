@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::{Address, ContentError, ContentStats};
 use crate::object::ObjectStore;
+#[cfg(feature = "s3")]
+use crate::object::s3::S3Config;
 
 /// [`super::ContentStore`], each call of which returns when it is done. Not for the threads of an async runtime.
 #[derive(Clone, Debug)]
@@ -107,6 +109,12 @@ impl ContentStore {
             None => ready(work),
         }
     }
+}
+
+/// What drives an object store while somebody waits for it.
+fn runtime(cache: &Path) -> Result<tokio::runtime::Runtime, ContentError> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    Ok(built.map_err(|error| crate::Error::io("start the threads of", cache, error))?)
 }
 
 /// The result of a future that never waits.

@@ -25,6 +25,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use crate::id::Address;
+#[cfg(feature = "s3")]
+use crate::object::s3::{S3Config, S3Store};
 use crate::object::{Condition, ObjectError, ObjectKey, ObjectStore, list_all};
 pub use local::ContentStats;
 use local::LocalStore;
@@ -87,6 +89,19 @@ impl ContentStore {
         budget: u64,
     ) -> Result<Self, ContentError> {
         Ok(Self { remote: Some(remote), ..Self::with_budget(cache, budget)? })
+    }
+
+    /// A store that keeps everything on S3, as `config` says, and up to `budget` bytes of it in the directory `cache`.
+    ///
+    /// # Errors
+    /// Those of the configuration and of the file system. Nothing is asked of the server yet.
+    #[cfg(feature = "s3")]
+    pub async fn with_s3(
+        config: S3Config,
+        cache: impl AsRef<Path>,
+        budget: u64,
+    ) -> Result<Self, ContentError> {
+        Self::with_remote(Arc::new(S3Store::connect(config).await?), cache, budget)
     }
 
     /// Keeps a blob, and tells its address. With an object store behind, it is there when this returns.

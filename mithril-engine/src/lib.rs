@@ -6,7 +6,7 @@
 //! way back, by range.
 //!
 //! Modules import only from those above them in this list: [`error`], [`id`], [`range`], [`source`],
-//! [`settings`] | [`tensor`], [`quantize`], [`codec`] | [`format`] | [`chunk`] | [`store`] | [`file`] |
+//! [`settings`], [`step`] | [`tensor`], [`quantize`], [`codec`] | [`format`] | [`chunk`] | [`store`] | [`file`] |
 //! [`checkpoint`].
 //! The engine blocks; it holds no async runtime, and knows nothing of FUSE.
 
@@ -22,6 +22,7 @@ pub mod quantize;
 pub mod range;
 pub mod settings;
 pub mod source;
+pub mod step;
 pub mod store;
 pub mod tensor;
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::fault::{self, Point};
 use crate::overlay::STORE_DIR;
 
 const LOCK: &str = "lock";
@@ -64,7 +65,8 @@ fn system(action: &'static str) -> impl Fn(Errno) -> LockError {
 pub fn lock(root: impl AsFd, purpose: &str, create: bool) -> Result<Locked, LockError> {
     if create {
         match rustix::fs::mkdirat(&root, STORE_DIR, Mode::from_raw_mode(0o700)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => fault::reached(Point::StoreMade),
+            Err(Errno::EXIST) => {}
             Err(error) => return Err(system("create")(error)),
         }
     }

@@ -3,6 +3,7 @@
 pub mod arguments;
 mod background;
 pub(crate) mod bar;
+mod force;
 pub mod format;
 mod mount;
 mod query;

@@ -6,7 +6,7 @@
 //! way back, by range.
 //!
 //! Modules import only from those above them in this list: [`error`], [`id`], [`range`], [`source`],
-//! [`settings`] | [`tensor`], [`quantize`], [`codec`] | [`mod@format`] | [`chunk`] | [`store`] | [`file`] |
+//! [`settings`], [`step`] | [`tensor`], [`quantize`], [`codec`] | [`mod@format`] | [`chunk`] | [`store`] | [`file`] |
 //! [`checkpoint`]; and, beside those from [`tensor`] on, [`object`] | [`content`]. [`volume`] uses [`mod@format`].
 //!
 //! The engine blocks, but for what goes over a network ([`object`], and [`content`] with something behind it); it knows
@@ -25,6 +25,7 @@ pub mod quantize;
 pub mod range;
 pub mod settings;
 pub mod source;
+pub mod step;
 pub mod store;
 pub mod tensor;
 pub mod volume;

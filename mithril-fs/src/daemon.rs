@@ -28,7 +28,8 @@ use crate::control::socket;
 use crate::events::Events;
 use crate::exit::ExitCode;
 use crate::mounting::lock::{self, LockError};
-use crate::mounting::{holders, mountinfo, probe, readahead, since, unmount};
+use crate::mounting::probe::{self, Obstacle};
+use crate::mounting::{holders, mountinfo, readahead, since, unmount};
 use crate::overlay::eviction::Capacity;
 use crate::overlay::node::Node;
 use crate::overlay::watcher::Watcher;
@@ -149,10 +150,11 @@ pub(crate) fn run(
         probe::stubs(&locked.store).map_err(|error| failed(format!("{}: {error}", directory.display())))?;
     let mut notices = Vec::new();
     notices.extend(begin_log(locked.store.as_fd())?);
-    if let Err(reason) = &stubs.packing {
-        notices.push(match stubs.namespace {
-            None => format!("files stay plain: {reason}"),
-            Some(_) => format!("packing is off, and files that are plain stay so: {reason}"),
+    if let Err(obstacle) = &stubs.packing {
+        notices.push(match (stubs.namespace, obstacle) {
+            (None, _) => format!("files stay plain: {obstacle}"),
+            (Some(_), Obstacle::Lack(_)) => format!("packing waits, and goes on by itself: {obstacle}"),
+            (Some(_), _) => format!("packing is off, and files that are plain stay so: {obstacle}"),
         });
     }
     let in_place = settings.mountpoint == settings.directory;
@@ -192,10 +194,10 @@ pub(crate) fn run(
     });
     let overlay = Arc::new(overlay.map_err(failed)?);
     let packer = match (stubs.packing, stubs.namespace) {
-        (Err(reason), _) => Err(reason),
         _ if !settings.packing => Err("switched off".to_owned()),
+        (Err(obstacle @ Obstacle::Lasting(_)), _) | (Err(obstacle), None) => Err(obstacle.to_string()),
         (Ok(()), None) => Err("there is no place for stubs".to_owned()),
-        (Ok(()), Some(namespace)) => {
+        (tried, Some(namespace)) => {
             let pool = Arc::new(pool("pack", threads, ENCODER_NICENESS)?);
             let (settle, level, rate) = (settings.settle, settings.level, settings.pack_rate);
             let policy = settings.policy.clone();
@@ -208,6 +210,9 @@ pub(crate) fn run(
             let overlay = Arc::clone(&overlay);
             let parts = PackerParts { overlay, namespace, policy, since, settle, level, rate, pool };
             let packer = Arc::new(Packer::new(parts).map_err(failed)?);
+            if let Err(Obstacle::Lack(errno)) = tried {
+                packer.lacks(errno);
+            }
             let _ = relay.packer.set(Arc::clone(&packer));
             Ok(packer)
         }

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::mount::text;
 
 /// A file system of a few MiB in memory. Only root can have one. Gone when it is dropped: what is mounted in it must
 /// be dropped before.
@@ -50,9 +52,64 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-        }
+        unmount(self.path());
+    }
+}
+
+/// An ext4 on a file, by a loop device. Gone when it is dropped: what is mounted in it must be dropped before.
+#[derive(Debug)]
+pub struct Ext4Disk {
+    at: TempDir,
+    /// What the file system is on. The loop device keeps it.
+    _image: NamedTempFile,
+}
+
+impl Ext4Disk {
+    /// With so many MiB, made with these options of `mkfs.ext4`.
+    ///
+    /// # Errors
+    /// Why there can be none here.
+    pub fn new(mib: u64, options: &[&str]) -> Result<Self, String> {
+        let place = tempfile::Builder::new();
+        let image = place.tempfile_in("/var/tmp").map_err(|error| error.to_string())?;
+        image.as_file().set_len(mib << 20).map_err(|error| error.to_string())?;
+        // All that a later mount would still do in the background is done now.
+        let options = [&["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"], options].concat();
+        succeed(Command::new("mkfs.ext4").args(options).arg(image.path()))?;
+        let at = tempfile::tempdir().map_err(|error| error.to_string())?;
+        succeed(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(at.path()))?;
+        Ok(Self { at, _image: image })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.at.path()
+    }
+
+    /// Makes it read-only, or writable again.
+    ///
+    /// # Errors
+    /// What `mount` said: that somebody has a file open for writing, say.
+    pub fn set_read_only(&self, is_read_only: bool) -> Result<(), String> {
+        let options = if is_read_only { "remount,ro" } else { "remount,rw" };
+        succeed(Command::new("mount").args(["-o", options]).arg(self.path()))
+    }
+}
+
+impl Drop for Ext4Disk {
+    fn drop(&mut self) {
+        unmount(self.path());
+    }
+}
+
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", text(&output))) }
+}
+
+fn unmount(path: &Path) {
+    let unmounted = Command::new("umount").arg(path).status();
+    if !unmounted.is_ok_and(|status| status.success()) {
+        let _ = Command::new("umount").arg("-l").arg(path).status();
     }
 }

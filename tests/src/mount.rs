@@ -21,7 +21,7 @@ pub struct Mount {
     lower: OwnedFd,
     flags: Vec<String>,
     /// What its daemons are to do wrong, as `MITHRIL_FAULT` says it.
-    fault: Option<&'static str>,
+    fault: Option<String>,
     mounted: bool,
 }
 
@@ -68,11 +68,16 @@ impl Mount {
     }
 
     /// A fresh directory whose daemon comes to harm, or is slow, at some point. Only daemons with debug assertions do.
-    pub fn with_fault(fault: &'static str, flags: &[&str]) -> Self {
+    pub fn with_fault(fault: &str, flags: &[&str]) -> Self {
         let mut mount = Self::unmounted(flags);
-        mount.fault = Some(fault);
+        mount.give_fault(fault);
         mount.mount();
         mount
+    }
+
+    /// From the next mount on, and in commands, this goes wrong.
+    pub fn give_fault(&mut self, fault: &str) {
+        self.fault = Some(fault.to_owned());
     }
 
     /// From the next mount on, nothing goes wrong on purpose any more.
@@ -147,7 +152,7 @@ impl Mount {
     /// `mithril-fs`, to be given arguments.
     pub fn program(&self) -> Command {
         let mut program = Command::new(executable());
-        program.envs(self.fault.map(|fault| ("MITHRIL_FAULT", fault)));
+        program.envs(self.fault.as_ref().map(|fault| ("MITHRIL_FAULT", fault)));
         program
     }
 

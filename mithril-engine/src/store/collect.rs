@@ -20,6 +20,7 @@ use crate::format::manifest::Extent;
 use crate::format::pack::{self, BlobKind, Entry};
 use crate::id::{ChunkId, ManifestId, PackId};
 use crate::settings::PACK_TARGET_BYTES;
+use crate::step::{self, Step};
 
 /// A pack is rewritten if this share of it is dead, and at least a block.
 const REWRITE_SHARE: f64 = 0.1;
@@ -252,6 +253,7 @@ impl Store {
         }
         let ids: Vec<PackId> = removed.iter().map(|pack| pack.id).collect();
         self.catalog.write().unwrap_or_else(PoisonError::into_inner).remove(&self.directory, &ids);
+        step::reached(Step::PacksForgotten);
         let mut result = Ok(());
         for pack in removed {
             self.close_pack(pack.id);
@@ -261,7 +263,9 @@ impl Store {
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        result.and(self.directory.sync_packs())
+        result.and(self.directory.sync_packs())?;
+        step::reached(Step::RemovalsSynced);
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::format::pack::{self, Entry, HEADER_BYTES, TRAILER_BYTES};
 use crate::id::{PackId, StoreId};
+use crate::step::{self, Step};
 
 const PACKS: &str = "packs";
 const INDEX: &str = "index";
@@ -39,7 +40,10 @@ impl Directory {
         let root =
             rustix::fs::openat(dir, c".", flags, Mode::empty()).map_err(|e| Error::io("open", ".", e))?;
         match rustix::fs::mkdirat(&root, PACKS, Mode::from_raw_mode(0o700)) {
-            Ok(()) => rustix::fs::fsync(&root).map_err(|e| Error::io("sync", ".", e))?,
+            Ok(()) => {
+                step::reached(Step::PacksMade);
+                rustix::fs::fsync(&root).map_err(|e| Error::io("sync", ".", e))?;
+            }
             Err(Errno::EXIST) => {}
             Err(error) => return Err(Error::io("create", PACKS, error)),
         }
@@ -49,6 +53,7 @@ impl Directory {
         for name in this.names()? {
             if name.starts_with(UNFINISHED) {
                 this.remove(&name)?;
+                step::reached(Step::LeftoverRemoved);
             }
         }
         Ok(this)
@@ -103,7 +108,9 @@ impl Directory {
 
     /// Removes a pack.
     pub(super) fn remove_pack(&self, id: PackId) -> Result<()> {
-        self.remove(&id.to_string())
+        self.remove(&id.to_string())?;
+        step::reached(Step::PackRemoved);
+        Ok(())
     }
 
     /// Begins a pack under a name that says it is not finished.
@@ -112,6 +119,7 @@ impl Directory {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(&self.packs, &name, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| Error::io("create", format!("{PACKS}/{name}"), e))?;
+        step::reached(Step::PackBegun);
         Ok((Unfinished { directory: self, name: Some(name) }, File::from(fd)))
     }
 
@@ -153,9 +161,13 @@ impl Directory {
             let _ = rustix::fs::unlinkat(&self.root, INDEX_NEW, AtFlags::empty());
             Error::io("write", INDEX_NEW, e)
         })?;
+        step::reached(Step::IndexWritten);
         rustix::fs::renameat(&self.root, INDEX_NEW, &self.root, INDEX)
             .map_err(|e| Error::io("rename", INDEX_NEW, e))?;
-        rustix::fs::fsync(&self.root).map_err(|e| Error::io("sync", ".", e))
+        step::reached(Step::IndexRenamed);
+        rustix::fs::fsync(&self.root).map_err(|e| Error::io("sync", ".", e))?;
+        step::reached(Step::IndexSynced);
+        Ok(())
     }
 }
 
@@ -174,7 +186,9 @@ impl Unfinished<'_> {
         rustix::fs::renameat(packs.as_fd(), &name, packs.as_fd(), id.to_string()).map_err(|e| {
             let _ = self.directory.remove(&name);
             Error::io("rename", format!("{PACKS}/{name}"), e)
-        })
+        })?;
+        step::reached(Step::PackNamed);
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::index;
 use crate::format::pack::Entry;
 use crate::id::{PackId, StoreId};
+use crate::step::{self, Step};
 
 /// The log that the catalog is loaded from.
 #[derive(Debug, Default)]
@@ -71,6 +72,7 @@ impl Log {
                 let _ = file.set_len(self.end);
                 Error::io("write", "index", e)
             })?;
+            step::reached(Step::IndexAppended);
         }
         self.end += self.pending.len() as u64;
         self.pending = Vec::new();

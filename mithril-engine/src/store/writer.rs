@@ -15,6 +15,7 @@ use crate::format::manifest::Manifest;
 use crate::format::pack::{self, BlobKind, Entry};
 use crate::id::{Checksum, ChunkId, ManifestId, PackId};
 use crate::settings::{MAX_DELTA_DEPTH, PACK_MAX_BLOBS, PACK_TARGET_BYTES};
+use crate::step::{self, Step};
 
 /// Bytes that are gathered for one write.
 const WRITE_BYTES: usize = 1 << 20;
@@ -209,6 +210,7 @@ impl<'a> PackWriter<'a> {
     fn close_current(&mut self) -> Result<()> {
         if let Some(open) = self.current.take() {
             let (unfinished, file, pack) = open.close()?;
+            step::reached(Step::PackWritten);
             self.full.push((unfinished, pack));
             self.syncs.begin(file)?;
         }
@@ -231,6 +233,7 @@ impl<'a> PackWriter<'a> {
             return Ok(Vec::new());
         }
         self.syncs.wait()?;
+        step::reached(Step::PacksSynced);
         let mut packs = Vec::with_capacity(self.full.len());
         for (unfinished, pack) in std::mem::take(&mut self.full) {
             unfinished.finish(pack.id)?;
@@ -238,6 +241,7 @@ impl<'a> PackWriter<'a> {
             packs.push(pack);
         }
         self.store.directory.sync_packs()?;
+        step::reached(Step::PackNamesSynced);
         let mut catalog = self.store.catalog.write().unwrap_or_else(PoisonError::into_inner);
         catalog.add(&self.store.directory, &packs);
         Ok(packs.iter().map(|pack| pack.id).collect())

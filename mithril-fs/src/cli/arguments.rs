@@ -133,6 +133,9 @@ pub struct UmountFlags {
     /// Take the mount out of the tree although it is in use.
     #[arg(long)]
     pub lazy: bool,
+    /// End it although its daemon hangs, also after --lazy: who waits for it gets an error, and the daemon is killed.
+    #[arg(long, conflicts_with_all = ["drain", "lazy"])]
+    pub force: bool,
 }
 
 /// A path.

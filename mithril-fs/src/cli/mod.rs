@@ -3,6 +3,7 @@
 pub mod arguments;
 mod background;
 pub(crate) mod bar;
+mod force;
 pub mod format;
 mod mount;
 mod query;
@@ -13,6 +14,7 @@ use arguments::{Arguments, Command};
 
 use crate::control::protocol::{CommandError, Request};
 use crate::exit::ExitCode;
+use crate::fault;
 use crate::printable::printable;
 
 /// What a command that did not fail has to say with its exit code.
@@ -20,6 +22,10 @@ type Outcome = Result<ExitCode, CommandError>;
 
 /// Runs a command; prints its errors.
 pub fn run(arguments: Arguments) -> ExitCode {
+    if let Err(refusal) = fault::prepare() {
+        eprintln!("mithril-fs: {refusal}");
+        return ExitCode::Usage;
+    }
     let outcome = match arguments.command {
         Command::Mount(flags) => mount::mount(&flags),
         Command::Umount(flags) => work::umount(&flags),

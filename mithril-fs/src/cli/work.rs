@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Outcome;
 use super::arguments::{
     GcFlags, MountPathFlags, PackFlags, PathFlags, UmountFlags, UnpackFlags, VerifyFlags,
 };
@@ -12,6 +11,7 @@ use super::bar::Bar;
 use super::format::{bytes, duration, ratio, whole};
 use super::query::{NAMED_FILES, left_plain_text, print_json, say_unseen, unexpected};
 use super::target::{self, Target};
+use super::{Outcome, force};
 use crate::control::client::{self, Connection};
 use crate::control::protocol::CommandError;
 use crate::control::protocol::{
@@ -40,8 +40,20 @@ fn ask(mount: &OurMount, request: &Request) -> Result<Answer, CommandError> {
 }
 
 pub(super) fn umount(flags: &UmountFlags) -> Outcome {
-    let (mount, _) = target::mounted(&flags.path)?;
-    if mountinfo::is_dead(&mount.mountpoint) {
+    if flags.force {
+        return force::umount(&flags.path);
+    }
+    let path = flags.path.clone();
+    let asked = force::unless_it_hangs(move || {
+        let (mount, _) = target::mounted(&path)?;
+        let is_dead = mountinfo::is_dead(&mount.mountpoint);
+        Ok((mount, is_dead))
+    });
+    let (mount, is_dead) = asked.unwrap_or_else(|| {
+        let path = flags.path.display();
+        Err(failed(format!("{path} does not answer. Nothing was stopped; use --force if that lasts")))
+    })?;
+    if is_dead {
         return match unmount::unmount(&mount.mountpoint, true) {
             Ok(()) => {
                 println!("{}: the daemon had died; the mount is gone", mount.mountpoint.display());

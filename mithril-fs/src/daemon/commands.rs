@@ -183,7 +183,7 @@ impl Daemon {
                     holders.iter().take(NAMED_HOLDERS).map(ToString::to_string).collect();
                 let who = if named.is_empty() { "a process".to_owned() } else { named.join(", ") };
                 let message = format!(
-                    "{} is in use by {who}; end that, or use --lazy. Nothing was stopped.",
+                    "{} is in use by {who}; end that, or use --lazy, or --force if it hangs. Nothing was stopped.",
                     mountpoint.display()
                 );
                 Err(CommandError { message, exit_code: ExitCode::Busy as u8 })

@@ -1,14 +1,15 @@
 //! One daemon a directory: a lock in the lower `.mithril`, held as long as its process lives.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::fault::{self, Point};
 use crate::overlay::STORE_DIR;
 
 const LOCK: &str = "lock";
@@ -64,7 +65,8 @@ fn system(action: &'static str) -> impl Fn(Errno) -> LockError {
 pub fn lock(root: impl AsFd, purpose: &str, create: bool) -> Result<Locked, LockError> {
     if create {
         match rustix::fs::mkdirat(&root, STORE_DIR, Mode::from_raw_mode(0o700)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => fault::reached(Point::StoreMade),
+            Err(Errno::EXIST) => {}
             Err(error) => return Err(system("create")(error)),
         }
     }
@@ -102,7 +104,8 @@ fn open(root: impl AsFd) -> Result<Locked, LockError> {
     let stat = rustix::fs::fstat(&store).map_err(system("look at"))?;
     is_ours_alone(stat.st_uid, rustix::process::geteuid().as_raw(), stat.st_mode)
         .map_err(LockError::Foreign)?;
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Not for writing, as long as it is held: whoever wants the file system below to be read-only would be refused.
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&store, LOCK, flags, Mode::from_raw_mode(0o600))
         .map_err(system("open the lock in"))?;
     Ok(Locked { store, file: File::from(file) })
@@ -160,6 +163,30 @@ pub fn says_mounted_at(directory: &Path, mountpoint: &Path) -> bool {
         .is_ok_and(|file| holder(&file).ends_with(&format!("({})", mounted_at(mountpoint))))
 }
 
+/// The process that has the lock of `directory`, which lies there uncovered; `None` if nobody has, or it cannot be seen
+/// from here. What the lock says is believed only of a process that has it open.
+pub fn holding_process(directory: &Path) -> Option<u32> {
+    let file = File::open(directory.join(STORE_DIR).join(LOCK)).ok()?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let process = process_of(&holder(&file))?;
+    let lock = file.metadata().ok()?;
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    let has_it = descriptors.flatten().any(|descriptor| {
+        // Not followed at first: others may lead to a mount that hangs.
+        let leads_to_lock = std::fs::read_link(descriptor.path()).is_ok_and(|target| target.ends_with(LOCK));
+        let is_it = |other: Metadata| (other.dev(), other.ino()) == (lock.dev(), lock.ino());
+        leads_to_lock && std::fs::metadata(descriptor.path()).is_ok_and(is_it)
+    });
+    has_it.then_some(process)
+}
+
+/// The process that a lock names.
+fn process_of(holder: &str) -> Option<u32> {
+    holder.strip_prefix("process ")?.split(' ').next()?.parse().ok()
+}
+
 /// Whether a holder is likely to be gone in a moment: most of what reads is `status` or `ls`.
 fn is_passing(holder: &str) -> bool {
     is_ending(holder) || holder.ends_with(&format!("({READING})"))
@@ -168,9 +195,7 @@ fn is_passing(holder: &str) -> bool {
 /// Whether the process that a lock names is dead, and only its last threads still have the lock: one that was killed
 /// while it waited for a disk.
 fn is_ending(holder: &str) -> bool {
-    let Some(pid) = holder.strip_prefix("process ").and_then(|rest| rest.split(' ').next()) else {
-        return false;
-    };
+    let Some(pid) = process_of(holder) else { return false };
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
@@ -185,8 +210,11 @@ impl Locked {
 
     fn say(&self, purpose: &str) {
         let text = format!("process {} ({purpose})\n", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Only for messages: a full disk must not keep a directory from being mounted.
-        let _ = self.file.set_len(0).and_then(|()| self.file.write_all_at(text.as_bytes(), 0));
+        if let Ok(file) = rustix::fs::openat(&self.store, LOCK, flags, Mode::empty()) {
+            let _ = File::from(file).write_all_at(text.as_bytes(), 0);
+        }
     }
 
     /// Lets others read too, who locked it with [`lock_to_read`].
@@ -214,7 +242,12 @@ mod tests {
         let held = lock(&root, "test", true).unwrap();
         let refused = lock(&root, "test", true).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert_eq!(holding_process(dir.path()), Some(std::process::id()));
+        // Of another process, which has not got it open.
+        std::fs::write(dir.path().join(STORE_DIR).join(LOCK), "process 1 (test)\n").unwrap();
+        assert_eq!(holding_process(dir.path()), None);
         drop(held);
+        assert_eq!(holding_process(dir.path()), None);
         lock(&root, "test", true).unwrap();
     }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::fault::{self, Point};
 use crate::overlay::lower;
 
 /// More than any note has.
@@ -38,6 +39,8 @@ pub(super) fn write(
     let text = text(&file)?;
     file.write_all_at(format!("{text}\n").as_bytes(), 0)?;
     file.sync_all()?;
+    fault::reached(Point::NoteWritten);
     rustix::fs::renameat(&store, &unfinished, &store, name)?;
+    fault::reached(Point::NoteRenamed);
     Ok(rustix::fs::fsync(lower::reopen(&store, OFlags::RDONLY | OFlags::DIRECTORY)?)?)
 }

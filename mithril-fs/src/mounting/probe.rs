@@ -23,7 +23,29 @@ pub struct Stubs {
     /// Where they keep their authority; `None` if there can be none.
     pub namespace: Option<Namespace>,
     /// Whether there can be more of them; if not, why.
-    pub packing: Result<(), String>,
+    pub packing: Result<(), Obstacle>,
+}
+
+/// Why there can be no more packed files.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// Something is lacking that may be there again later: room, say.
+    #[error("the lower directory cannot be written to: {0}")]
+    Lack(Errno),
+    /// Something that does not go away while it is mounted.
+    #[error("{0}")]
+    Lasting(String),
+}
+
+impl Obstacle {
+    /// What kept the probe from being written.
+    fn to_writing(error: &std::io::Error) -> Self {
+        const PASSING: [Errno; 5] = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::MFILE, Errno::NFILE];
+        match Errno::from_io_error(error).filter(|errno| PASSING.contains(errno)) {
+            Some(errno) => Obstacle::Lack(errno),
+            None => Obstacle::Lasting(format!("the lower directory cannot be written to: {error}")),
+        }
+    }
 }
 
 /// Finds out whether packing is possible: where the stubs of this directory keep their authority, or why there can be
@@ -38,10 +60,10 @@ pub fn stubs(store: impl AsFd) -> Result<Stubs, Unreadable> {
     let packing = match (noted, probed) {
         (None, Ok(namespace)) => match note::write(&store, STUBS, |_| Ok(namespace.name().to_owned())) {
             Ok(()) => return Ok(Stubs { namespace: Some(namespace), packing: Ok(()) }),
-            Err(error) => Err(format!("the lower directory cannot be written to: {error}")),
+            Err(error) => Err(Obstacle::to_writing(&error)),
         },
         (Some(Namespace::Trusted), Ok(Namespace::User)) => {
-            Err("the lower file system keeps no trusted attributes now".to_owned())
+            Err(Obstacle::Lasting("the lower file system keeps no trusted attributes now".to_owned()))
         }
         (_, probed) => probed.map(drop),
     };
@@ -86,29 +108,31 @@ fn read_note(store: impl AsFd) -> std::io::Result<Option<Namespace>> {
 }
 
 /// What the lower file system can do.
-fn packing(store: impl AsFd) -> Result<Namespace, String> {
+fn packing(store: impl AsFd) -> Result<Namespace, Obstacle> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&store, PROBE, flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| format!("the lower directory cannot be written to: {error}"))?;
+        .map_err(|error| Obstacle::to_writing(&error.into()))?;
     let result = probe(&File::from(file));
     // Left over, it is overwritten by the next probe.
     let _ = rustix::fs::unlinkat(&store, PROBE, AtFlags::empty());
     result
 }
 
-fn probe(file: &File) -> Result<Namespace, String> {
+fn probe(file: &File) -> Result<Namespace, Obstacle> {
     use std::os::unix::fs::FileExt;
-    file.write_all_at(&[1; 8192], 0)
-        .map_err(|error| format!("the lower directory cannot be written to: {error}"))?;
-    lower::punch(file, 8192).map_err(|error| format!("the lower file system cannot punch holes: {error}"))?;
+    file.write_all_at(&[1; 8192], 0).map_err(|error| Obstacle::to_writing(&error))?;
+    lower::punch(file, 8192)
+        .map_err(|error| Obstacle::Lasting(format!("the lower file system cannot punch holes: {error}")))?;
     lower::take_lease(file).and_then(|()| lower::drop_lease(file)).map_err(|error| {
-        format!("the lower file system has no leases, so files in use cannot be told: {error}")
+        Obstacle::Lasting(format!(
+            "the lower file system has no leases, so files in use cannot be told: {error}"
+        ))
     })?;
     namespace(file)
 }
 
 /// `trusted.*` where we may, since nobody else can forge it; else `user.*`.
-fn namespace(file: &File) -> Result<Namespace, String> {
+fn namespace(file: &File) -> Result<Namespace, Obstacle> {
     let authority = Authority {
         store: StoreId::from_low_bits(0),
         manifest: ManifestId::of(b"probe"),
@@ -121,7 +145,7 @@ fn namespace(file: &File) -> Result<Namespace, String> {
             Ok(()) => {}
             // Not for us, or not at all. A full disk says nothing about the other kind.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
-                return Err(format!("the lower directory cannot be written to: {error}"));
+                return Err(Obstacle::to_writing(&error));
             }
             Err(_) => continue,
         }
@@ -131,7 +155,7 @@ fn namespace(file: &File) -> Result<Namespace, String> {
             return Ok(namespace);
         }
     }
-    Err("the lower file system keeps no extended attributes of users".to_owned())
+    Err(Obstacle::Lasting("the lower file system keeps no extended attributes of users".to_owned()))
 }
 
 /// The attribute is read through `/proc` later, where a file system may behave otherwise.
@@ -163,7 +187,7 @@ mod tests {
         std::fs::create_dir(dir.path().join(PROBE)).unwrap();
         let second = stubs(&store).unwrap();
         assert_eq!(second.namespace, first.namespace);
-        assert!(second.packing.is_err_and(|reason| reason.contains("cannot be written to")));
+        assert!(second.packing.is_err_and(|reason| reason.to_string().contains("cannot be written to")));
         assert_eq!(reading(&store).unwrap(), first.namespace);
     }
 }

@@ -7,6 +7,8 @@ use std::process::Command;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
+use super::mountinfo::OurMount;
+
 /// Why a mount is still there.
 #[derive(Debug)]
 pub enum Failure {
@@ -28,6 +30,27 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), Failure> {
         // Nothing is mounted there any more.
         Err(Errno::INVAL | Errno::NOENT) => Ok(()),
         Err(Errno::PERM) => by_helper(mountpoint, lazy),
+        Err(error) => Err(Failure::Other(error.to_string())),
+    }
+}
+
+/// Ends the connection between the kernel and a daemon that may hang, and takes its mount out of the tree: whoever waits
+/// for an answer gets an error.
+///
+/// # Errors
+/// [`Failure`]. Without privileges it may be that the connection ends only with the daemon.
+pub fn abort(mount: &OurMount) -> Result<(), Failure> {
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    match rustix::mount::unmount(&mount.mountpoint, flags) {
+        // Or nothing is mounted there any more.
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(Errno::PERM) => {
+            if let Some((_, minor)) = mount.device.split_once(':') {
+                // Not everywhere mounted; it belongs to whoever made the mount.
+                let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
+            }
+            by_helper(&mount.mountpoint, true)
+        }
         Err(error) => Err(Failure::Other(error.to_string())),
     }
 }

@@ -16,6 +16,7 @@ use rustix::io::{Errno, Result};
 use super::node::{Content, Node};
 use super::transition::make_stub;
 use super::{Overlay, lower};
+use crate::fault::{self, Point};
 use crate::stub::{self, Authority};
 
 /// A packed file that is not what it should be below.
@@ -48,6 +49,7 @@ impl Overlay {
                 return Err(self.report(node, "cannot restore", &error));
             }
         };
+        fault::reached(Point::HealProven);
         let finished = self.finish(node, authority.manifest, below)?;
         if let (true, Some(damage)) = (finished, damage) {
             let action = "the store has lost some of a file that was whole below: it is plain again,";
@@ -86,9 +88,13 @@ impl Overlay {
         }
         let lower = lower::reopen(&node.fd, OFlags::RDWR)?;
         lower::set_mtime(&lower, authority.mtime_ns)?;
+        fault::reached(Point::PlainTimed);
         rustix::fs::fsync(&lower)?;
+        fault::reached(Point::PlainSynced);
         stub::remove_attribute(&lower, namespace).map_err(|_| Errno::IO)?;
+        fault::reached(Point::AttributeRemoved);
         rustix::fs::fsync(&lower)?;
+        fault::reached(Point::PlainDurable);
         *content = Content::Plain;
         self.forget_attributes(node);
         Ok(true)

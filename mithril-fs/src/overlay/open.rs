@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use mithril_engine::file::read::PackedFile;
 use mithril_engine::settings::PACK_MIN_BYTES;
-use rustix::fs::{FileType, OFlags, Stat};
+use rustix::fs::{FileType, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::{Errno, Result};
 
 use super::attributes::ROOT;
@@ -140,6 +140,9 @@ impl Overlay {
         }
         // What was just created is plain. Its mode may forbid even us to ask for our attribute.
         let packed = handles.open.is_idle() && created.is_none() && self.load_content(node)?.is_some();
+        if writable && packed {
+            refuse_read_only(node)?;
+        }
         if created.is_some() && handles.open.is_idle() {
             *node.content_mut() = Content::Plain;
         }
@@ -295,4 +298,11 @@ impl Overlay {
         let content = std::mem::replace(&mut *node.content_mut(), Content::Unknown);
         matches!(content, Content::Plain)
     }
+}
+
+/// Refuses writers where the file system below is read-only. Below, a packed file is opened for writing only once
+/// something is written.
+fn refuse_read_only(node: &Node) -> Result<()> {
+    let is_read_only = rustix::fs::fstatvfs(&node.fd)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if is_read_only { Err(Errno::ROFS) } else { Ok(()) }
 }

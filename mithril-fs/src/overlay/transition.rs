@@ -111,13 +111,17 @@ impl Overlay {
             inode: stat.st_ino,
         };
         let set = stub::write_attribute(&file, namespace, &authority)
-            .and_then(|()| Ok(rustix::fs::fsync(&file)?))
+            .and_then(|()| {
+                fault::reached(Point::AttributeSet);
+                Ok(rustix::fs::fsync(&file)?)
+            })
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
         if let Err(error) = set {
             // Not known to be durable: plain it stays.
             stub::remove_attribute(&file, namespace).map_err(|_| error)?;
             return Err(error);
         }
+        fault::reached(Point::AttributeSynced);
         *content = Content::Unknown;
         handles.cached = None;
         // From here on the file is packed. What is left gives space back; recovery does it again if we cannot.
@@ -140,8 +144,11 @@ impl Overlay {
         if let Some(namespace) = self.namespace
             && stub::read_attribute(&lower, namespace).map_err(|_| Errno::IO)?.is_some()
         {
+            fault::reached(Point::Emptied);
             rustix::fs::fsync(&lower)?;
+            fault::reached(Point::EmptySynced);
             stub::remove_attribute(&lower, namespace).map_err(|_| Errno::IO)?;
+            fault::reached(Point::EmptyPlain);
         }
         *content = Content::Plain;
         Ok(())
@@ -168,6 +175,7 @@ impl Overlay {
             Ok(None) | Err(Errno::ACCESS) => return Ok(()),
             Err(error) => return Err(error),
         };
+        fault::reached(Point::TimeSet);
         let mtime_ns = lower::mtime_ns(&node.stat()?);
         let file = lower::reopen(&node.fd, OFlags::RDONLY)?;
         stub::write_attribute(&file, namespace, &Authority { mtime_ns, ..authority }).map_err(|_| Errno::IO)
@@ -177,11 +185,15 @@ impl Overlay {
 /// Gives the blocks back, and says in the first one what this is.
 pub(super) fn make_stub(file: &File, authority: &Authority) -> Result<()> {
     lower::punch(file, authority.size)?;
+    fault::reached(Point::BlocksPunched);
     let notice = stub::NOTICE.as_bytes();
     let len = notice.len().min(usize::try_from(authority.size).unwrap_or(usize::MAX));
     file.write_all_at(&notice[..len], 0)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    lower::set_mtime(file, authority.mtime_ns)
+    fault::reached(Point::NoticeWritten);
+    lower::set_mtime(file, authority.mtime_ns)?;
+    fault::reached(Point::StubTimed);
+    Ok(())
 }
 
 /// Opens an idle file and takes its lease, which proves that nobody else has it. Waits a little for descriptors that are

@@ -77,6 +77,7 @@ impl Overlay {
         keep_plain(&node.stat()?)
             .write(&lower::proc_path(&node.fd), namespace)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        fault::reached(Point::KeepPlainNoted);
         // Others may have much to sync in a file that was plain. If the note is lost, it is packed again.
         if was_packed { rustix::fs::fsync(lower::reopen(&node.fd, OFlags::RDONLY)?) } else { Ok(()) }
     }
@@ -132,15 +133,19 @@ impl Unpacking<'_> {
                 return Err(Halt::Failed(error));
             }
         }
+        fault::reached(Point::BytesRestored);
         // Read now: somebody may have set a time while the bytes moved.
         self.step(|| {
             let authority = self.overlay.authority(self.node)?.ok_or(Errno::IO)?;
             lower::set_mtime(self.lower, authority.mtime_ns)
         })?;
+        fault::reached(Point::PlainTimed);
         rustix::fs::fsync(self.lower)?;
+        fault::reached(Point::PlainSynced);
         self.step(|| stub::remove_attribute(self.lower, namespace).map_err(|_| Errno::IO))?;
         fault::reached(Point::AttributeRemoved);
         rustix::fs::fsync(self.lower)?;
+        fault::reached(Point::PlainDurable);
         let mut content = self.node.content_mut();
         if self.is_still(&content) {
             *content = Content::Plain;
@@ -179,6 +184,7 @@ impl Unpacking<'_> {
             })?;
             position += extent.len();
         }
+        fault::reached(Point::SpaceReserved);
         let mut buffer = Vec::new();
         let mut offset = 0;
         // Once it is plain, nothing else says what it was.

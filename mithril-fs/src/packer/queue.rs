@@ -164,7 +164,10 @@ impl Queue {
     /// Why no file is begun, if none is. With `on_trial`, also while it is tried whether one can be again.
     pub(super) fn paused(&self, on_trial: bool) -> Option<String> {
         let state = self.lock();
-        state.pause.reason().filter(|_| on_trial || state.pause.wait(Instant::now()).is_some())
+        // What is lacking keeps nobody waiting where nobody waits; whether it is there again was not looked for then.
+        let is_told = state.pause.is_by_command() || state.active.is_some() || !state.items.is_empty();
+        let is_told = is_told && (on_trial || state.pause.wait(Instant::now()).is_some());
+        state.pause.reason().filter(|_| is_told)
     }
 
     /// Makes what waits, at or below `prefix`, due now. With `used_too`, also what was put off as in use.

@@ -66,16 +66,28 @@ impl Packer {
 
     /// As `waits_for`.
     pub(super) fn waits_after(&self, item: &Item, errno: Errno) -> bool {
-        let space = self.parts.overlay.space();
-        // Some file systems make inodes as they need them, and say that they have none.
-        let inodes_left = space.map_or(true, |space| space.f_files == 0 || space.f_ffree > 0);
-        let Some(reason) = pause::lacking(errno, inodes_left) else { return false };
+        let Some(reason) = self.lacking(errno) else { return false };
         if self.queue.paused(true).is_none() {
             tracing::warn!(path = %item.path.display(), "packing waits: {reason}");
         }
         self.queue.put_back(item, item.path.clone());
         self.queue.pause(|pause| pause.lacks(reason.to_owned()));
         true
+    }
+
+    /// Something is lacking from the beginning.
+    pub(crate) fn lacks(&self, errno: Errno) {
+        if let Some(reason) = self.lacking(errno) {
+            self.queue.pause(|pause| pause.lacks(reason.to_owned()));
+        }
+    }
+
+    /// What an error says is lacking.
+    fn lacking(&self, errno: Errno) -> Option<&'static str> {
+        let space = self.parts.overlay.space();
+        // Some file systems make inodes as they need them, and say that they have none.
+        let inodes_left = space.map_or(true, |space| space.f_files == 0 || space.f_ffree > 0);
+        pause::lacking(errno, inodes_left)
     }
 
     /// No file is begun any more, until [`Self::resume`]. The one that is being packed is finished.

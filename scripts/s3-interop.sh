@@ -133,18 +133,18 @@ for server in "$@"; do
   esac
   if [ $code -eq 77 ]; then
     missing+=("$server")
-    table+=("| $server | did not run | | | | |")
+    table+=("| $server | did not run | | | | | |")
     continue
   fi
   ran=$((ran + 1))
   row=$(sed -n 's/^TABLE |//p' "$scratch/report")
-  table+=("| $server |${row:- did not start | | | |} |")
+  table+=("| $server |${row:- did not start | | | | |} |")
   [ $code -eq 0 ] || failed+=("$server")
 done
 
 echo
-echo "| server | put if absent | put if it matches | uploads with conditions | parts of the suite | failed |"
-echo "|---|---|---|---|---|---|"
+echo "| server | put if absent | put if it matches | upload if absent | upload if it matches | parts of the suite | failed |"
+echo "|---|---|---|---|---|---|---|"
 printf '%s\n' "${table[@]}"
 [ ${#missing[@]} -eq 0 ] || note "!!! DID NOT RUN: $(printf '%s, ' "${missing[@]}" | sed 's/, $//')"
 [ ${#failed[@]} -eq 0 ] || die "FAILED: $(printf '%s, ' "${failed[@]}" | sed 's/, $//')"

@@ -29,7 +29,7 @@ impl Expect {
     /// Those of the store.
     pub async fn probed(store: &dyn ObjectStore) -> Result<Self, ObjectError> {
         let conditions = probe(store, "").await?.conditions();
-        Ok(Self { conditions, uploads: probe_uploads(store, "").await? })
+        Ok(Self { conditions, uploads: probe_uploads(store, "").await?.conditions() })
     }
 }
 

@@ -150,9 +150,14 @@ impl Dice {
         fault
     }
 
-    /// Makes one call, with what was drawn.
-    async fn call<T>(&self, call: Call, key: &str, inner: Pending<'_, T>) -> Result<(T, Fault), ObjectError> {
+    /// Makes one call that reads no body.
+    async fn call<T>(&self, call: Call, key: &str, inner: Pending<'_, T>) -> Result<T, ObjectError> {
         let fault = self.draw(call);
+        Self::suffer(fault, key, inner).await
+    }
+
+    /// Makes one call, with what was drawn.
+    async fn suffer<T>(fault: Fault, key: &str, inner: Pending<'_, T>) -> Result<T, ObjectError> {
         let unreachable = |detail: &str| {
             Err(ObjectError::Unreachable {
                 server: "a server with faults".to_owned(),
@@ -174,7 +179,7 @@ impl Dice {
                 let _ = inner.await;
                 failed()
             }
-            Fault::None | Fault::Truncated(_) | Fault::Flipped(_) => Ok((inner.await?, fault)),
+            Fault::None | Fault::Truncated(_) | Fault::Flipped(_) => inner.await,
         }
     }
 
@@ -211,8 +216,8 @@ impl State {
 impl ObjectStore for Faulty {
     fn get<'a>(&'a self, key: &'a ObjectKey, range: Option<ByteRange>) -> Pending<'a, Fetched> {
         Box::pin(async move {
-            let inner = self.inner.get(key, range);
-            let (mut fetched, fault) = self.dice.call(Call::Reads, key.as_str(), inner).await?;
+            let fault = self.dice.draw(Call::Reads);
+            let mut fetched = Dice::suffer(fault, key.as_str(), self.inner.get(key, range)).await?;
             fetched.bytes = self.dice.spoil(fetched.bytes, fault);
             Ok(fetched)
         })
@@ -221,13 +226,13 @@ impl ObjectStore for Faulty {
     fn put<'a>(&'a self, key: &'a ObjectKey, body: Bytes, condition: &'a Condition) -> Pending<'a, Version> {
         Box::pin(async move {
             let inner = self.inner.put(key, body, condition);
-            Ok(self.dice.call(Call::Writes, key.as_str(), inner).await?.0)
+            self.dice.call(Call::Writes, key.as_str(), inner).await
         })
     }
 
     fn upload<'a>(&'a self, key: &'a ObjectKey) -> Pending<'a, Box<dyn Upload + 'a>> {
         Box::pin(async move {
-            let (inner, _) = self.dice.call(Call::Other, key.as_str(), self.inner.upload(key)).await?;
+            let inner = self.dice.call(Call::Other, key.as_str(), self.inner.upload(key)).await?;
             let upload: Box<dyn Upload + 'a> =
                 Box::new(FaultyUpload { inner, dice: &self.dice, key: key.clone() });
             Ok(upload)
@@ -235,19 +240,15 @@ impl ObjectStore for Faulty {
     }
 
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a ObjectKey>) -> Pending<'a, Page> {
-        Box::pin(
-            async move { Ok(self.dice.call(Call::Other, prefix, self.inner.list(prefix, after)).await?.0) },
-        )
+        Box::pin(async move { self.dice.call(Call::Other, prefix, self.inner.list(prefix, after)).await })
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> Pending<'a, ()> {
-        Box::pin(
-            async move { Ok(self.dice.call(Call::Other, key.as_str(), self.inner.delete(key)).await?.0) },
-        )
+        Box::pin(async move { self.dice.call(Call::Other, key.as_str(), self.inner.delete(key)).await })
     }
 
     fn head<'a>(&'a self, key: &'a ObjectKey) -> Pending<'a, ObjectMeta> {
-        Box::pin(async move { Ok(self.dice.call(Call::Other, key.as_str(), self.inner.head(key)).await?.0) })
+        Box::pin(async move { self.dice.call(Call::Other, key.as_str(), self.inner.head(key)).await })
     }
 }
 
@@ -259,9 +260,7 @@ struct FaultyUpload<'s> {
 
 impl Upload for FaultyUpload<'_> {
     fn part(&mut self, bytes: Bytes) -> Pending<'_, ()> {
-        Box::pin(async move {
-            Ok(self.dice.call(Call::Other, self.key.as_str(), self.inner.part(bytes)).await?.0)
-        })
+        Box::pin(async move { self.dice.call(Call::Other, self.key.as_str(), self.inner.part(bytes)).await })
     }
 
     fn finish<'a>(self: Box<Self>, condition: &'a Condition) -> Pending<'a, Version>
@@ -270,7 +269,7 @@ impl Upload for FaultyUpload<'_> {
     {
         Box::pin(async move {
             let Self { inner, dice, key } = *self;
-            Ok(dice.call(Call::Writes, key.as_str(), inner.finish(condition)).await?.0)
+            dice.call(Call::Writes, key.as_str(), inner.finish(condition)).await
         })
     }
 
@@ -280,7 +279,7 @@ impl Upload for FaultyUpload<'_> {
     {
         Box::pin(async move {
             let Self { inner, dice, key } = *self;
-            Ok(dice.call(Call::Other, key.as_str(), inner.abort()).await?.0)
+            dice.call(Call::Other, key.as_str(), inner.abort()).await
         })
     }
 }

@@ -61,7 +61,8 @@ pub enum Condition {
     Always,
     /// Only if the key does not exist: `If-None-Match: *`.
     Absent,
-    /// Only if the key has this version: `If-Match`.
+    /// Only if the key has this version: `If-Match`. Where versions are hashes of the content, as on S3, the same bytes have
+    /// the same version again: what is replaced so must differ each time, by a number that grows or a random one.
     Matches(Version),
 }
 

@@ -27,6 +27,22 @@ impl Capabilities {
     }
 }
 
+/// What a store does at the end of an upload in parts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UploadCapabilities {
+    /// With [`Condition::Absent`], one of a key that is there loses.
+    pub absent: bool,
+    /// With [`Condition::Matches`], one wins with the version that is there and loses with every other.
+    pub matches: bool,
+}
+
+impl UploadCapabilities {
+    /// Whether uploads keep writers apart.
+    pub fn conditions(&self) -> bool {
+        self.absent && self.matches
+    }
+}
+
 /// Finds out by writing a key of a random name below `prefix` (itself no key: empty, or with a slash at its end), and
 /// deletes it. Takes about ten requests.
 ///
@@ -47,7 +63,7 @@ pub async fn probe(store: &dyn ObjectStore, prefix: &str) -> Result<Capabilities
 ///
 /// # Errors
 /// Those of the store, but for the refusal of a condition.
-pub async fn probe_uploads(store: &dyn ObjectStore, prefix: &str) -> Result<bool, ObjectError> {
+pub async fn probe_uploads(store: &dyn ObjectStore, prefix: &str) -> Result<UploadCapabilities, ObjectError> {
     let key = random_key(prefix)?;
     let found = explore_uploads(store, &key).await;
     store.delete(&key).await?;
@@ -76,14 +92,18 @@ async fn explore(store: &dyn ObjectStore, key: &ObjectKey) -> Result<Capabilitie
     Ok(Capabilities { put_absent, put_matches, lists_at_once })
 }
 
-async fn explore_uploads(store: &dyn ObjectStore, key: &ObjectKey) -> Result<bool, ObjectError> {
+async fn explore_uploads(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+) -> Result<UploadCapabilities, ObjectError> {
     let old = store.put(key, Bytes::from_static(b"one"), &Condition::Always).await?;
     let absent = won(upload(store, key, &Condition::Absent).await)?;
     let current = store.put(key, Bytes::from_static(b"two"), &Condition::Always).await?;
     let stale = won(upload(store, key, &Condition::Matches(old)).await)?;
     let current = if stale == Outcome::Won { store.head(key).await?.version } else { current };
     let fresh = won(upload(store, key, &Condition::Matches(current)).await)?;
-    Ok(absent == Outcome::Lost && stale == Outcome::Lost && fresh == Outcome::Won)
+    let matches = stale == Outcome::Lost && fresh == Outcome::Won;
+    Ok(UploadCapabilities { absent: absent == Outcome::Lost, matches })
 }
 
 async fn upload(

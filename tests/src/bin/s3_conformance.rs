@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
-            println!("TABLE | ? | ? | ? | ? | {error}");
+            println!("TABLE | ? | ? | ? | ? | ? | {error}");
             ExitCode::from(2)
         }
     }
@@ -39,8 +39,9 @@ async fn main() -> ExitCode {
 async fn check(config: S3Config) -> Result<bool, Box<dyn std::error::Error>> {
     let store = S3Store::connect(config).await?;
     let found = probe(&store, "").await?;
-    let expect = Expect { conditions: found.conditions(), uploads: probe_uploads(&store, "").await? };
-    println!("{found:?}, uploads: {}", expect.uploads);
+    let uploads = probe_uploads(&store, "").await?;
+    let expect = Expect { conditions: found.conditions(), uploads: uploads.conditions() };
+    println!("{found:?}, {uploads:?}");
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, part) in parts(expect) {
         let store = store.clone();
@@ -61,10 +62,11 @@ async fn check(config: S3Config) -> Result<bool, Box<dyn std::error::Error>> {
     let left_out = parts(Expect::ALL).len() - passed - failed.len();
     let heeded = |heeded: bool| if heeded { "yes" } else { "NO" };
     println!(
-        "TABLE | {} | {} | {} | {passed} passed, {left_out} left out | {}",
+        "TABLE | {} | {} | {} | {} | {passed} passed, {left_out} left out | {}",
         heeded(found.put_absent),
         heeded(found.put_matches),
-        heeded(expect.uploads),
+        heeded(uploads.absent),
+        heeded(uploads.matches),
         if failed.is_empty() { "none".to_owned() } else { failed.join(", ") },
     );
     Ok(failed.is_empty())

@@ -44,20 +44,23 @@ pub(super) async fn matches(suite: &Suite<'_>) {
 pub(super) async fn races(suite: &Suite<'_>) {
     for round in 0..3 {
         let name = format!("race-{round}");
-        race(suite, &name, &Condition::Absent).await;
+        race(suite, &name, round, &Condition::Absent).await;
     }
 }
 
 pub(super) async fn races_to_replace(suite: &Suite<'_>) {
     let mut version = suite.put("race", b"start").await;
-    for _ in 0..3 {
-        version = race(suite, "race", &Condition::Matches(version)).await;
+    for round in 0..3 {
+        version = race(suite, "race", round, &Condition::Matches(version)).await;
     }
 }
 
 /// Of many at once, one wins, and it is the one whose bytes are there.
-async fn race(suite: &Suite<'_>, name: &str, condition: &Condition) -> Version {
-    let bodies: Vec<Vec<u8>> = (0..RACERS).map(|racer| format!("{name} {racer}").into_bytes()).collect();
+async fn race(suite: &Suite<'_>, name: &str, round: u32, condition: &Condition) -> Version {
+    // Never the same bytes again: where a version is a hash of them, a racer that writes what is there already wins
+    // and leaves the version to the next.
+    let body = |racer| format!("{name}, round {round}, racer {racer}").into_bytes();
+    let bodies: Vec<Vec<u8>> = (0..RACERS).map(body).collect();
     let runs = bodies.iter().map(|body| suite.put_if(name, body, condition)).collect();
     let mut winner = None;
     for (racer, result) in at_once(runs).await.into_iter().enumerate() {

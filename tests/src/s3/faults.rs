@@ -74,14 +74,14 @@ fn kind(request: &Request<Incoming>) -> Kind {
     let query = request.uri().query().unwrap_or_default();
     let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
     let has_key = request.uri().path().trim_matches('/').contains('/');
-    match request.method() {
-        &Method::GET if has_key => Kind::Get,
-        &Method::GET => Kind::List,
-        &Method::HEAD => Kind::Head,
-        &Method::DELETE if has("uploadId") => Kind::Abort,
-        &Method::DELETE => Kind::Delete,
-        &Method::POST if has("uploadId") => Kind::Complete,
-        &Method::POST => Kind::Begin,
+    match *request.method() {
+        Method::GET if has_key => Kind::Get,
+        Method::GET => Kind::List,
+        Method::HEAD => Kind::Head,
+        Method::DELETE if has("uploadId") => Kind::Abort,
+        Method::DELETE => Kind::Delete,
+        Method::POST if has("uploadId") => Kind::Complete,
+        Method::POST => Kind::Begin,
         _ if has("partNumber") => Kind::Part,
         _ => Kind::Put,
     }
@@ -130,7 +130,7 @@ pub(super) async fn answer(
     if truncated || flipped {
         let (head, mut body) = response.into_parts();
         let bytes = body.store_all_limited(usize::MAX).await.map_err(io::Error::other)?;
-        return Ok(Response::from_parts(head, spoiled(bytes, truncated, at)));
+        return Ok(Response::from_parts(head, spoiled(&bytes, truncated, at)));
     }
     Ok(response)
 }
@@ -151,7 +151,7 @@ async fn refusal(
     Response::builder().status(status).body(body).map_err(io::Error::other)
 }
 
-fn spoiled(bytes: Bytes, truncated: bool, at: u64) -> Body {
+fn spoiled(bytes: &Bytes, truncated: bool, at: u64) -> Body {
     if bytes.is_empty() {
         return Body::empty();
     }

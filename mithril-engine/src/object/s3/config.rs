@@ -109,10 +109,7 @@ impl S3Config {
             ObjectKey::new(self.prefix.as_str())?;
         }
         if let Some(url) = &self.endpoint_url
-            && !url
-                .strip_prefix("http://")
-                .or(url.strip_prefix("https://"))
-                .is_some_and(|host| !host.is_empty())
+            && url.strip_prefix("http://").or(url.strip_prefix("https://")).is_none_or(str::is_empty)
         {
             return Err(invalid(format!("the endpoint {url:?} does not begin with http:// or https://")));
         }

@@ -1,14 +1,17 @@
 //! Objects on S3, and on servers that speak its protocol: buckets for general use, whose listings are in order.
 //!
-//! Its calls are for the threads of one tokio runtime with I/O and time. Whatever happens, a call ends within its
-//! deadline: [`S3Config::deadline`] where bodies are sent, [`S3Config::head_deadline`] else.
+//! Its calls are for the threads of one tokio runtime with I/O and time. Whatever happens, a request ends within its
+//! deadline, with all that it is tried again: [`S3Config::deadline`] where bodies are sent, [`S3Config::head_deadline`]
+//! else. A call is one request, but in uploads, where it may be up to three.
 //!
 //! What may be sent twice is tried again as [`S3Config::attempts`] says. A conditional `put` is sent once: were it sent
 //! again after an answer that got lost, it would lose against itself. Who gets [`ObjectError::is_uncertain`] reads back.
 //!
 //! ETags are opaque. Some servers quote them in one answer and not in the next, so a [`Version`] always has them in
 //! quotes, as `If-Match` wants them: one pair of quotes is taken off, if there is one, and put back. Weak ones (`W/`) are
-//! kept as they come. An ETag may be a hash of the content: the same bytes written again may have the same version.
+//! kept as they come. An ETag may be a hash of the content: the same bytes written again have the same version, and then two
+//! writers that both named it have both won. What is replaced under [`Condition::Matches`] must never have the same bytes
+//! twice: it has a number that grows, or a random one.
 
 mod client;
 mod config;

@@ -4,8 +4,6 @@
 //! `panic`, `abort` as a crash would, or sleep for a number of milliseconds. The steps of the engine are points too. A
 //! point that there is not is refused, with the list of those that there are: a test that asks for it tests nothing.
 
-use mithril_engine::step::Step;
-
 /// Defines the points, and the list of all of them.
 macro_rules! points {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -75,7 +73,9 @@ points! {
 mod asked {
     use std::sync::OnceLock;
 
-    use super::{POINTS, Point, Step};
+    use mithril_engine::step::{self, Step};
+
+    use super::{POINTS, Point};
 
     /// What the environment asks for: a point and an action.
     fn asked() -> Option<&'static (String, String)> {
@@ -98,7 +98,7 @@ mod asked {
         if !points.contains(asked) {
             return Err(format!("MITHRIL_FAULT: there is no point {asked}, but {}", points.join(" ")));
         }
-        mithril_engine::step::watch(|step| come_to(&format!("{step:?}")));
+        step::watch(|step| come_to(&format!("{step:?}")));
         Ok(())
     }
 

@@ -105,9 +105,16 @@ fn open(root: impl AsFd) -> Result<Locked, LockError> {
     is_ours_alone(stat.st_uid, rustix::process::geteuid().as_raw(), stat.st_mode)
         .map_err(LockError::Foreign)?;
     // Not for writing, as long as it is held: whoever wants the file system below to be read-only would be refused.
-    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&store, LOCK, flags, Mode::from_raw_mode(0o600))
-        .map_err(system("open the lock in"))?;
+    let open_lock = |access: OFlags| {
+        let flags = access | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&store, LOCK, flags, Mode::from_raw_mode(0o600))
+            .map_err(system("open the lock in"))
+    };
+    let mut file = open_lock(OFlags::RDONLY)?;
+    // NFS locks only what is open for writing. Whether somebody else has it is for the caller to find out.
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::BADF) {
+        file = open_lock(OFlags::RDWR)?;
+    }
     Ok(Locked { store, file: File::from(file) })
 }
 

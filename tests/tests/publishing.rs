@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+#[cfg(debug_assertions)]
 use std::time::Duration;
 
 use mithril_tests::data::Weights;

@@ -179,9 +179,9 @@ impl Way {
                 second[..3 << 19].copy_from_slice(&first[..3 << 19]);
                 world.mount.mount();
                 world.write("first", first);
-                world.mount.sync();
+                world.pack_all();
                 world.write("second", second);
-                world.mount.sync();
+                world.pack_all();
                 assert!(world.mount.is_packed("first") && world.mount.is_packed("second"));
                 world.remove("first");
                 world.mount.unmount();
@@ -189,10 +189,10 @@ impl Way {
             _ => {
                 world.mount.mount();
                 world.write("step_1", weights.bf16_file());
-                world.mount.sync();
+                world.pack_all();
                 if matches!(self, Way::Collect) {
                     world.write("other", Weights::new(60_000, 9).fp32_file());
-                    world.mount.sync();
+                    world.pack_all();
                     assert!(world.mount.is_packed("other"));
                     world.remove("other");
                 }
@@ -240,14 +240,15 @@ impl Way {
                 let daemon = world.mount.daemon();
                 world.write("step_1", Weights::new(60_000, 1).bf16_file());
                 world.write("other", Weights::new(60_000, 5).fp32_file());
-                world.mount.command(&["sync", "."]);
+                world.pack_to_death();
                 world.mount.wait_for_death(daemon);
-                assert!(
-                    fs::read_dir(world.mount.path()).is_err(),
-                    "the daemon lives: the point was not reached"
-                );
             }
-            Way::Delta => world.dies_of(|mount| drop(mount.command(&["sync", "."]))),
+            Way::Delta => {
+                world.mount.mount();
+                let daemon = world.mount.daemon();
+                world.pack_to_death();
+                world.mount.wait_for_death(daemon);
+            }
             Way::Write => world.dies_of(|mount| {
                 let file = OpenOptions::new().write(true).open(mount.join("step_1")).unwrap();
                 file.write_all_at(b"changed", 5000).unwrap_err();

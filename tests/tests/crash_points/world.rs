@@ -58,6 +58,28 @@ impl World {
         self.promised.insert(name.to_owned(), Promised { bytes: Vec::new(), modified: None });
     }
 
+    /// Packs everything. Processes that other cases start have copies of this one's descriptors for a moment, so that a
+    /// file seems to be in use.
+    pub(crate) fn pack_all(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let packed = self.mount.command(&["pack", "."]);
+            if packed.status.success() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{}", text(&packed));
+        }
+    }
+
+    /// Packs until the daemon is dead of it.
+    pub(crate) fn pack_to_death(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while fs::read_dir(self.mount.path()).is_ok() {
+            assert!(Instant::now() < deadline, "the daemon lives: the point was not reached");
+            self.mount.command(&["sync", "."]);
+        }
+    }
+
     /// The only pack there is, and what is in it. The directory must not be mounted.
     pub(crate) fn pack(&self) -> (PathBuf, Vec<u8>) {
         let packs: Vec<_> = fs::read_dir(self.mount.lower(".mithril/packs")).unwrap().flatten().collect();
@@ -106,7 +128,7 @@ impl World {
         self.mount.mount();
         self.check_files();
         self.mount.run(&["verify", "."]);
-        self.mount.run(&["pack", "."]);
+        self.pack_all();
         let list = self.mount.json(&["ls", ".", "--json"]);
         let entries = list.as_array().unwrap();
         assert_eq!(entries.len(), self.promised.len(), "{list}");

@@ -17,19 +17,22 @@ pub struct Expect {
     pub conditions: bool,
     /// The end of an upload heeds conditions.
     pub uploads: bool,
+    /// Listings have `a/b` also while `a` is an object.
+    pub nested: bool,
 }
 
 impl Expect {
     /// All that the contract says.
-    pub const ALL: Self = Self { conditions: true, uploads: true };
+    pub const ALL: Self = Self { conditions: true, uploads: true, nested: true };
 
     /// What a server says of itself: for servers that are known to lack something, so that the rest is checked.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn probed(store: &dyn ObjectStore) -> Result<Self, ObjectError> {
-        let conditions = probe(store, "").await?.conditions();
-        Ok(Self { conditions, uploads: probe_uploads(store, "").await?.conditions() })
+        let found = probe(store, "").await?;
+        let uploads = probe_uploads(store, "").await?.conditions();
+        Ok(Self { conditions: found.conditions(), uploads, nested: found.lists_below })
     }
 }
 
@@ -67,6 +70,9 @@ pub fn parts(expect: Expect) -> Vec<(&'static str, Part)> {
         ("what is not there", |suite| Box::pin(contents::absent(suite))),
         ("uploads", |suite| Box::pin(contents::uploads(suite))),
     ];
+    if expect.nested {
+        parts.push(("keys below keys", |suite| Box::pin(contents::nested(suite))));
+    }
     if expect.conditions {
         parts.push(("absent", |suite| Box::pin(conditions::absent(suite))));
         parts.push(("matches", |suite| Box::pin(conditions::matches(suite))));

@@ -125,7 +125,7 @@ async fn uploads_of_one_part_are_one_request() {
 async fn servers_without_conditions_are_found_out() {
     let memory = MemoryStore::new();
     let found = probe(&memory, "some/where/").await.unwrap();
-    assert!(found.conditions() && found.lists_at_once, "{found:?}");
+    assert!(found.conditions() && found.lists_at_once && found.lists_below, "{found:?}");
     assert!(list_all(&memory, "").await.unwrap().is_empty(), "the probe leaves nothing behind");
 
     let server = S3Server::start();
@@ -144,7 +144,7 @@ async fn servers_without_conditions_are_found_out() {
         assert!(!found.absent && !found.matches, "{faults:?}: {found:?}");
         // All else works there.
         let expect = Expect::probed(&store).await.unwrap();
-        assert_eq!(expect, Expect { conditions: false, uploads: false });
+        assert_eq!(expect, Expect { conditions: false, uploads: false, nested: true });
         conforms_as(&store, expect).await;
     }
     assert!(list_all(&store, "").await.unwrap().is_empty(), "probes leave nothing behind");

@@ -18,6 +18,9 @@ pub struct Capabilities {
     pub put_matches: bool,
     /// A listing has what was just written, and not what was just deleted.
     pub lists_at_once: bool,
+    /// A listing has the key `a/b` also while `a` is an object. Where it has not, `a/b` can be read and is never found:
+    /// what is built on such a store gives no key that begins with another and a slash.
+    pub lists_below: bool,
 }
 
 impl Capabilities {
@@ -44,17 +47,18 @@ impl UploadCapabilities {
 }
 
 /// Finds out by writing a key of a random name below `prefix` (itself no key: empty, or with a slash at its end), and
-/// deletes it. Takes about ten requests.
+/// deletes it. Takes about fifteen requests.
 ///
 /// # Errors
 /// Those of the store, but for the refusal of a condition.
 pub async fn probe(store: &dyn ObjectStore, prefix: &str) -> Result<Capabilities, ObjectError> {
     let key = random_key(prefix)?;
-    let found = explore(store, &key).await;
-    let deleted = store.delete(&key).await;
+    let below = ObjectKey::new(format!("{key}/below"))?;
+    let found = explore(store, &key, &below).await;
+    let deleted = (store.delete(&below).await, store.delete(&key).await);
     let mut found = found?;
-    deleted?;
-    found.lists_at_once &= !is_listed(store, &key).await?;
+    deleted.0.and(deleted.1)?;
+    found.lists_at_once &= !is_listed(store, &key, &key).await?;
     Ok(found)
 }
 
@@ -70,13 +74,19 @@ pub async fn probe_uploads(store: &dyn ObjectStore, prefix: &str) -> Result<Uplo
     found
 }
 
-async fn explore(store: &dyn ObjectStore, key: &ObjectKey) -> Result<Capabilities, ObjectError> {
+async fn explore(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    below: &ObjectKey,
+) -> Result<Capabilities, ObjectError> {
     let one = Bytes::from_static(b"one");
     let two = Bytes::from_static(b"two");
     // There is no such key: who loses here, or is told that this cannot be done, has no conditions.
     let first = won(store.put(key, one.clone(), &Condition::Absent).await)?;
     let old = store.put(key, one, &Condition::Always).await?;
-    let lists_at_once = is_listed(store, key).await?;
+    let lists_at_once = is_listed(store, key, key).await?;
+    store.put(below, Bytes::from_static(b"below"), &Condition::Always).await?;
+    let lists_below = is_listed(store, key, below).await? && is_listed(store, below, below).await?;
     let second = won(store.put(key, two.clone(), &Condition::Absent).await)?;
     let put_absent = first == Outcome::Won && second == Outcome::Lost;
 
@@ -89,7 +99,7 @@ async fn explore(store: &dyn ObjectStore, key: &ObjectKey) -> Result<Capabilitie
     store.delete(key).await?;
     let gone = won(store.put(key, Bytes::from_static(b"four"), &Condition::Matches(current)).await)?;
     let put_matches = stale == Outcome::Lost && fresh == Outcome::Won && gone == Outcome::Lost;
-    Ok(Capabilities { put_absent, put_matches, lists_at_once })
+    Ok(Capabilities { put_absent, put_matches, lists_at_once, lists_below })
 }
 
 async fn explore_uploads(
@@ -135,8 +145,12 @@ fn won(put: Result<Version, ObjectError>) -> Result<Outcome, ObjectError> {
     }
 }
 
-async fn is_listed(store: &dyn ObjectStore, key: &ObjectKey) -> Result<bool, ObjectError> {
-    let page = store.list(key.as_str(), None).await?;
+async fn is_listed(
+    store: &dyn ObjectStore,
+    prefix: &ObjectKey,
+    key: &ObjectKey,
+) -> Result<bool, ObjectError> {
+    let page = store.list(prefix.as_str(), None).await?;
     Ok(page.objects.iter().any(|object| object.key == *key))
 }
 

@@ -2,8 +2,8 @@
 //! those of the environment (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...), its bucket is `MITHRIL_S3_BUCKET`, which is
 //! not created.
 //!
-//! Prints a line for each part of the suite, and at the end one line for a table. Whether conditions are heeded is probed
-//! first: where they are not, the parts about them are not run, and the line says so. Fails if a part fails.
+//! Prints a line for each part of the suite, and at the end one line for a table. Whether conditions are heeded, and
+//! `a/b` is listed beside `a`, is probed first: where not, the parts about that are not run, and the line says so. Fails if a part fails.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
-            println!("TABLE | ? | ? | ? | ? | ? | {error}");
+            println!("TABLE | ? | ? | ? | ? | ? | ? | {error}");
             ExitCode::from(2)
         }
     }
@@ -40,7 +40,8 @@ async fn check(config: S3Config) -> Result<bool, Box<dyn std::error::Error>> {
     let store = S3Store::connect(config).await?;
     let found = probe(&store, "").await?;
     let uploads = probe_uploads(&store, "").await?;
-    let expect = Expect { conditions: found.conditions(), uploads: uploads.conditions() };
+    let expect =
+        Expect { conditions: found.conditions(), uploads: uploads.conditions(), nested: found.lists_below };
     println!("{found:?}, {uploads:?}");
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, part) in parts(expect) {
@@ -62,11 +63,12 @@ async fn check(config: S3Config) -> Result<bool, Box<dyn std::error::Error>> {
     let left_out = parts(Expect::ALL).len() - passed - failed.len();
     let heeded = |heeded: bool| if heeded { "yes" } else { "NO" };
     println!(
-        "TABLE | {} | {} | {} | {} | {passed} passed, {left_out} left out | {}",
+        "TABLE | {} | {} | {} | {} | {} | {passed} passed, {left_out} left out | {}",
         heeded(found.put_absent),
         heeded(found.put_matches),
         heeded(uploads.absent),
         heeded(uploads.matches),
+        heeded(found.lists_below),
         if failed.is_empty() { "none".to_owned() } else { failed.join(", ") },
     );
     Ok(failed.is_empty())

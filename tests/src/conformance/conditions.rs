@@ -14,8 +14,6 @@ pub(super) async fn absent(suite: &Suite<'_>) {
     let again = suite.put_if("key", b"first", &Condition::Absent).await;
     assert!(lost(&again), "the key is there: {again:?}");
     suite.has("key", b"first", Some(&version)).await;
-    // A key below one that is there is another key.
-    suite.put_if("key/below", b"other", &Condition::Absent).await.expect("there is no such key yet");
     suite.store.delete(&suite.key("key")).await.expect("a deletion");
     suite.put_if("key", b"third", &Condition::Absent).await.expect("it was deleted");
 }

@@ -57,9 +57,8 @@ pub(super) async fn keys(suite: &Suite<'_>) {
     let long = ["long"; 100].join("/");
     let names = [
         "a",
-        "a/b",
-        "a/b/c",
         "a.b",
+        "one/two/three",
         "with space",
         " leading and trailing ",
         "plus+plus",
@@ -107,7 +106,7 @@ pub(super) async fn keys(suite: &Suite<'_>) {
 
 pub(super) async fn listings(suite: &Suite<'_>) {
     let mut names: Vec<String> = (0..25).map(|i| format!("run/{i:02}")).collect();
-    names.extend(["ruins", "run", "run-b/1", "run0", "runs/1"].map(str::to_owned));
+    names.extend(["ruins", "run-b/1", "run0", "runs/1"].map(str::to_owned));
     for name in &names {
         suite.put(name, name.as_bytes()).await;
     }
@@ -133,6 +132,29 @@ pub(super) async fn listings(suite: &Suite<'_>) {
         assert_eq!(first, expected.map(|name| at(name)), "behind {after:?}");
         assert!(!(page.objects.is_empty() && page.more), "a page of nothing is the last");
     }
+}
+
+pub(super) async fn nested(suite: &Suite<'_>) {
+    let names = ["a", "a.b", "a/b", "a/b/c", "a0", "b/c", "b"];
+    for name in names {
+        suite
+            .put_if(name, name.as_bytes(), &Condition::Always)
+            .await
+            .expect("a key below a key is another key");
+    }
+    for name in names {
+        suite.has(name, name.as_bytes(), None).await;
+    }
+    let mut expected = names.map(|name| suite.key(name));
+    expected.sort_unstable();
+    let listed = list_all(suite.store, &format!("{}/", suite.prefix)).await.expect("a listing");
+    let listed: Vec<ObjectKey> = listed.into_iter().map(|object| object.key).collect();
+    assert_eq!(listed, expected);
+    suite.store.delete(&suite.key("a")).await.expect("a deletion");
+    suite.has_not("a").await;
+    suite.has("a/b", b"a/b", None).await;
+    suite.store.delete(&suite.key("b/c")).await.expect("a deletion");
+    suite.has("b", b"b", None).await;
 }
 
 pub(super) async fn absent(suite: &Suite<'_>) {

@@ -42,10 +42,19 @@ impl ContentStore {
         cache: impl AsRef<Path>,
         budget: u64,
     ) -> Result<Self, ContentError> {
-        let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime =
-            built.map_err(|error| crate::Error::io("start the threads of", cache.as_ref(), error))?;
+        let runtime = runtime(cache.as_ref())?;
         let inner = super::ContentStore::with_remote(remote, cache, budget)?;
+        Ok(Self { inner, runtime: Some(Arc::new(runtime)) })
+    }
+
+    /// As [`super::ContentStore::with_s3`].
+    ///
+    /// # Errors
+    /// As there, and those of starting a thread.
+    #[cfg(feature = "s3")]
+    pub fn with_s3(config: S3Config, cache: impl AsRef<Path>, budget: u64) -> Result<Self, ContentError> {
+        let runtime = runtime(cache.as_ref())?;
+        let inner = runtime.block_on(super::ContentStore::with_s3(config, cache, budget))?;
         Ok(Self { inner, runtime: Some(Arc::new(runtime)) })
     }
 

@@ -172,10 +172,12 @@ impl DirectoryStore {
         let fail = |error: std::io::Error| failed(&path, &error);
         let metadata = file.metadata().map_err(fail)?;
         let (len, version) = (metadata.len(), version(&metadata));
-        let range = range.unwrap_or(ByteRange { offset: 0, len });
-        if range.offset >= len && len > 0 || range.offset > 0 && len == 0 {
+        if let Some(range) = range
+            && range.offset >= len
+        {
             return Err(ObjectError::OutOfRange { key: key.to_string(), offset: range.offset });
         }
+        let range = range.unwrap_or(ByteRange { offset: 0, len });
         let wanted = usize::try_from(range.end().min(len) - range.offset).unwrap_or(usize::MAX);
         let mut bytes = vec![0; wanted];
         // An object that has its name never changes: a file that ends before was damaged.

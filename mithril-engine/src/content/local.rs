@@ -300,24 +300,29 @@ impl LocalStore {
         if lock(&self.index).live + need > self.budget {
             self.evict(&mut current, need)?;
         }
-        self.append(&mut current, address, bytes, now())
+        self.append(&mut current, true, address, bytes, now())
     }
 
     fn append(
         &self,
         current: &mut Option<SegmentNumber>,
+        adopts: bool,
         address: Address,
         bytes: &[u8],
         used: u64,
     ) -> Result<()> {
-        let (number, segment) = self.current(current)?;
+        let (number, segment) = self.current(current, adopts)?;
         let record = segment.append(address, bytes, used)?;
         lock(&self.index).insert(number, record);
         Ok(())
     }
 
     /// The segment to append to: a new one where that is full, or none was begun.
-    fn current(&self, current: &mut Option<SegmentNumber>) -> Result<(SegmentNumber, Arc<Segment>)> {
+    fn current(
+        &self,
+        current: &mut Option<SegmentNumber>,
+        adopts: bool,
+    ) -> Result<(SegmentNumber, Arc<Segment>)> {
         if let Some(number) = *current
             && let Some(open) = lock(&self.index).segments.get(&number)
             && open.segment.len() < self.segment_bytes
@@ -327,7 +332,8 @@ impl LocalStore {
         if let Some(full) = current.take().and_then(|number| self.segment(number)) {
             full.unlock();
         }
-        let (number, segment) = match self.adopt()? {
+        let adopted = if adopts { self.adopt()? } else { None };
+        let (number, segment) = match adopted {
             Some(adopted) => adopted,
             None => {
                 let number = lock(&self.index).add_segment(Segment::create(&self.directory)?);
@@ -413,7 +419,8 @@ impl LocalStore {
             .map(|(number, open)| (*number, Arc::clone(&open.segment)))
             .collect();
         for (number, segment) in sparse {
-            if !segment.lock() {
+            // What is appended here goes to a segment that was not chosen before.
+            if Some(number) == *current || !segment.lock() {
                 continue;
             }
             self.read_new(number, &segment)?;
@@ -426,7 +433,7 @@ impl LocalStore {
             for record in left {
                 match segment.read(&record) {
                     Ok(Some((now, bytes))) if Address::of(&bytes) == record.address => {
-                        self.append(current, record.address, &bytes, now.used)?;
+                        self.append(current, false, record.address, &bytes, now.used)?;
                     }
                     _ => {
                         lock(&self.index).remove(&record.address);

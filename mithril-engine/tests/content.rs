@@ -66,8 +66,16 @@ fn what_is_put_is_got_also_after_another_opening() {
 #[test]
 fn a_segment_of_an_earlier_release_stays_readable() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let name = "segment-GOLDEN";
     let directory = tempfile::tempdir().unwrap();
+    let id = &std::fs::read(golden.join("content.segment")).unwrap()[8..24];
+    let name = &id.iter().fold("segment-".to_owned(), |name, byte| name + &format!("{byte:02x}"));
+    // Under another name it is the copy of a segment, and not used.
+    std::fs::copy(
+        golden.join("content.segment"),
+        directory.path().join(format!("segment-{}", "0".repeat(32))),
+    )
+    .unwrap();
+    assert_eq!(ContentStore::new(directory.path()).unwrap().stats().entries, 0);
     for (file, refused) in [("content.segment", false), ("content-damaged-version.segment", true)] {
         std::fs::copy(golden.join(file), directory.path().join(name)).unwrap();
         let store = ContentStore::new(directory.path()).unwrap();
@@ -150,6 +158,9 @@ fn processes_see_each_other() {
     assert!(other.get(&Address::of(&blob(99, 50_000))).is_ok());
     assert!(other.list().unwrap() == one.list().unwrap());
     // And many at once.
+    let budget = 4 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || ContentStore::with_budget(directory.path(), budget).unwrap();
     std::thread::scope(|scope| {
         for worker in 0..4_u64 {
             let store = open();
@@ -157,15 +168,166 @@ fn processes_see_each_other() {
                 for number in 0..400_usize {
                     let bytes = blob(1000 + (number as u64 * 7 + worker) % 60, 3000 + (number % 60) * 100);
                     let address = store.put(&bytes).unwrap();
-                    match store.get(&address) {
-                        Ok(read) => assert!(read == bytes),
-                        Err(error) => assert!(matches!(error, ContentError::NotFound(_)), "{error}"),
-                    }
+                    // There is room for all of them: what was put is there.
+                    assert!(store.get(&address).unwrap() == bytes);
                 }
             });
         }
     });
     assert!(allocated(directory.path()) < 3 * budget);
+}
+
+#[test]
+fn what_another_process_gave_up_is_stored_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || ContentStore::new(directory.path()).unwrap();
+    let (one, other) = (open(), open());
+    for len in [10, 100_000] {
+        let bytes = blob(1, len);
+        let address = one.put(&bytes).unwrap();
+        other.delete(&address).unwrap();
+        assert!(!one.contains(&address).unwrap());
+        assert_eq!(one.put(&bytes).unwrap(), address);
+        assert!(one.get(&address).unwrap() == bytes && other.get(&address).unwrap() == bytes);
+        // Stored by both without knowing of each other, and deleted once: it is gone, also for those who come later.
+        let twice = blob(2, len);
+        let third = open();
+        let address = third.put(&twice).unwrap();
+        one.put(&twice).unwrap();
+        other.put(&twice).unwrap();
+        third.delete(&address).unwrap();
+        for store in [&one, &other, &third, &open()] {
+            assert!(is_missing(&store.get(&address)));
+        }
+    }
+}
+
+/// Blobs that live on move out of segments that are mostly given up; wherever they go, they stay, and keep their turn.
+#[test]
+fn what_is_left_of_a_segment_outlives_it() {
+    let directory = tempfile::tempdir().unwrap();
+    // A segment is 64 KiB here.
+    let open = || ContentStore::with_budget(directory.path(), 1 << 20).unwrap();
+    let store = open();
+    let kept: Vec<Vec<u8>> = (0..8).map(|number| blob(1_000_000 + number, 9000)).collect();
+    let mut addresses = Vec::new();
+    let mut last = None;
+    for number in 0..100 {
+        last = Some(store.put(&blob(number, 9000)).unwrap());
+        if number % 12 == 0 {
+            addresses.push(store.put(&kept[addresses.len() % kept.len()]).unwrap());
+        }
+    }
+    drop(store);
+    for round in 0..12 {
+        // Each process begins with no segment of its own, and finds old ones, full and short.
+        let store = open();
+        for address in &addresses {
+            assert!(store.contains(address).unwrap(), "{round}");
+            store.get(address).unwrap();
+        }
+        for number in 0..60 {
+            store.put(&blob(1000 + round * 100 + number, 9000)).unwrap();
+            if number % 20 == 0 {
+                addresses.iter().for_each(|address| assert!(store.get(address).is_ok(), "{round} {number}"));
+            }
+        }
+        for (number, address) in addresses.iter().enumerate() {
+            assert!(store.get(address).unwrap() == kept[number % kept.len()], "{round}");
+        }
+    }
+    assert!(is_missing(&open().get(&last.unwrap())));
+    assert!(allocated(directory.path()) < 3 << 20);
+}
+
+/// Of segments that are removed one after the other, none takes up what is left of another.
+#[test]
+fn nothing_moves_to_where_it_is_removed_next() {
+    for _ in 0..12 {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || ContentStore::with_budget(directory.path(), 1 << 20).unwrap();
+        let store = open();
+        // Most of the budget, a segment each; a segment of which two blobs will be left; a short one of which none will.
+        for number in 0..12 {
+            store.put(&blob(number, 80_000)).unwrap();
+        }
+        let small: Vec<Address> = (100..109).map(|number| store.put(&blob(number, 9000)).unwrap()).collect();
+        drop(store);
+        let store = open();
+        for address in [&small[..3], &small[5..]].concat() {
+            store.delete(&address).unwrap();
+        }
+        let left = &small[3..5];
+        left.iter().for_each(|address| drop(store.get(address).unwrap()));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 14);
+        store.put(&blob(12, 80_000)).unwrap();
+        assert!(std::fs::read_dir(directory.path()).unwrap().count() < 15, "nothing was removed");
+        for store in [store, open()] {
+            left.iter().for_each(|address| drop(store.get(address).unwrap()));
+        }
+    }
+}
+
+/// What a writer that died left behind, half a record or bytes of none, is written over.
+#[test]
+fn a_writer_that_died_leaves_nothing_in_the_way() {
+    let whole = {
+        let directory = tempfile::tempdir().unwrap();
+        ContentStore::new(directory.path()).unwrap().put(&blob(1, 5000)).unwrap();
+        let path = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+        (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap())
+    };
+    for cut in [0, 8, 31, 32, 33, 95, 96, 97, 3000, whole.1.len() - 1, whole.1.len()] {
+        for noise in [0, 1, 40, 5000] {
+            let directory = tempfile::tempdir().unwrap();
+            let bytes = [&whole.1[..cut], &blob(9, noise)].concat();
+            std::fs::write(directory.path().join(&whole.0), bytes).unwrap();
+            let (one, other) =
+                (ContentStore::new(directory.path()).unwrap(), ContentStore::new(directory.path()).unwrap());
+            for number in 2..6 {
+                let address = one.put(&blob(number, 3000)).unwrap();
+                assert!(other.get(&address).unwrap() == blob(number, 3000), "{cut} {noise}");
+            }
+            let left = other.get(&Address::of(&blob(1, 5000)));
+            assert!(left.is_err() || left.unwrap() == blob(1, 5000));
+            drop((one, other));
+            let again = ContentStore::new(directory.path()).unwrap();
+            for number in 2..6 {
+                assert!(
+                    again.get(&Address::of(&blob(number, 3000))).unwrap() == blob(number, 3000),
+                    "{cut} {noise}"
+                );
+            }
+        }
+    }
+}
+
+/// A child that was forked shares its parent's descriptors, and with them the lock of its segment.
+#[test]
+fn a_forked_child_appends_to_a_segment_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = ContentStore::new(directory.path()).unwrap();
+    store.put(&blob(1, 1000)).unwrap();
+    // SAFETY: the child only uses the store, whose locks nobody holds, and ends without running anything else.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let stored = (100..150).all(|number| store.put(&blob(number, 1000)).is_ok());
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!stored)) };
+    }
+    for number in 200..250 {
+        store.put(&blob(number, 1000)).unwrap();
+    }
+    let mut status = 0;
+    // SAFETY: the child is ours, and status is a place for an integer.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the child stored everything");
+    let fresh = ContentStore::new(directory.path()).unwrap();
+    for number in [1].into_iter().chain(100..150).chain(200..250) {
+        let address = Address::of(&blob(number, 1000));
+        assert!(store.get(&address).unwrap() == blob(number, 1000), "{number}");
+        assert!(fresh.get(&address).unwrap() == blob(number, 1000), "{number}");
+    }
 }
 
 #[test]

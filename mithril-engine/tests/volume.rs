@@ -20,7 +20,7 @@ fn path(text: &str) -> Path {
 /// A file that no other is like.
 fn file(number: u64) -> Entry {
     let manifest = Some(ManifestId::of(&number.to_le_bytes()));
-    Entry { content: Content::File { len: number, manifest }, attributes: Attributes::default() }
+    Entry { content: Content::File { len: number + 1, manifest }, attributes: Attributes::default() }
 }
 
 fn leaves(draft: &mut Draft<'_>) -> BTreeMap<Path, Entry> {
@@ -138,6 +138,59 @@ fn who_comes_last_wins_and_what_is_lost_is_named() {
 }
 
 #[test]
+fn a_file_over_a_directory_that_others_filled_names_all_that_is_lost() {
+    let nodes = MemoryNodes::new();
+    let base = base(&nodes);
+    let theirs = vec![
+        Operation::Put { path: path("d/f/x"), entry: file(200) },
+        Operation::Put { path: path("a"), entry: file(201) },
+    ];
+    let (_, theirs) = fitting(&nodes, Some(base), theirs);
+    let mine = [
+        Operation::Remove { path: path("d/f/a") },
+        Operation::Remove { path: path("d/f") },
+        Operation::Put { path: path("d/f"), entry: file(100) },
+        Operation::Rename { from: path("a"), to: path("a.1") },
+    ];
+    let (mut draft, conflicts) = rebase(&nodes, Some(base), Some(theirs), &mine).unwrap();
+    let replaced = Conflict { path: path("d/f/x"), outcome: Outcome::Replaced(Seen::Leaf(file(200))) };
+    assert!(conflicts.contains(&replaced), "{conflicts:?}");
+    let followed = Conflict { path: path("a.1"), outcome: Outcome::Followed(file(0)) };
+    assert!(conflicts.contains(&followed), "{conflicts:?}");
+    let there = leaves(&mut draft);
+    assert_eq!((&there[&path("d/f")], &there[&path("a.1")]), (&file(100), &file(201)));
+}
+
+#[test]
+fn what_cannot_be_read_again_is_not_put() {
+    let nodes = MemoryNodes::new();
+    let mut draft = Draft::new(&nodes, None);
+    let with = |change: fn(&mut Entry)| {
+        let mut entry = file(1);
+        change(&mut entry);
+        entry
+    };
+    for wrong in [
+        with(|entry| entry.attributes.permissions = 0o10000),
+        with(|entry| entry.attributes.extended = vec![(b"a".into(), b"".into()), (b"a".into(), b"1".into())]),
+        with(|entry| entry.attributes.extended = vec![(vec![b'a'; 256], b"".into())]),
+        with(|entry| entry.attributes.extended = vec![(b"a".into(), vec![0; (64 << 10) + 1])]),
+        with(|entry| entry.content = Content::Symlink(vec![b'a'; 4096])),
+        with(|entry| entry.content = Content::File { len: 5, manifest: None }),
+    ] {
+        assert!(draft.put(&path("a"), wrong.clone()).is_err(), "{wrong:?}");
+    }
+    // As the system lists them, in no order.
+    let two = with(|entry| {
+        entry.attributes.extended = vec![(b"b".into(), b"2".into()), (b"a".into(), b"1".into())];
+    });
+    draft.put(&path("a"), two).unwrap();
+    let root = store(&nodes, draft);
+    let there = leaves(&mut Draft::new(&nodes, Some(root)));
+    assert_eq!(there[&path("a")].attributes.extended[0], (b"a".to_vec(), b"1".to_vec()));
+}
+
+#[test]
 fn a_large_directory_is_changed_page_by_page() {
     let nodes = MemoryNodes::new();
     let mut draft = Draft::new(&nodes, None);
@@ -194,6 +247,7 @@ proptest! {
                         prop_assert_eq!(kept.len() + usize::from(replaced.is_some()), before.len());
                         for (at, entry) in &kept {
                             if at != to { prop_assert_eq!(moved.get(at), Some(entry)); }
+                            if at == to && before.contains_key(from) { prop_assert_eq!(Some(entry), before.get(from)); }
                         }
                     }
                     Operation::MakeDirectory { .. } => prop_assert_eq!(&after, &before),
@@ -229,8 +283,6 @@ proptest! {
         for content in contents(alone) {
             prop_assert!(there.contains(&content) || before.contains(&content), "mine is lost");
         }
-        let replaced_directory =
-            conflicts.iter().any(|conflict| matches!(conflict.outcome, Outcome::Replaced(Seen::Directory(_))));
         for content in contents(theirs).difference(&before) {
             let named = conflicts.iter().any(|conflict| match &conflict.outcome {
                 Outcome::Replaced(Seen::Leaf(entry)) => {
@@ -238,7 +290,29 @@ proptest! {
                 }
                 _ => false,
             });
-            prop_assert!(there.contains(content) || named || replaced_directory, "theirs is lost: {:?}", conflicts);
+            prop_assert!(there.contains(content) || named, "theirs is lost: {:?}", conflicts);
+        }
+        // What was known here and is not there any more was removed or replaced by somebody, or that is said.
+        let (mine_has, theirs_has) = (contents(alone), contents(theirs));
+        for content in &before {
+            if mine_has.contains(content) && !theirs_has.contains(content) && !there.contains(content) {
+                let touched = mine.iter().any(|operation| match operation {
+                    Operation::Rename { from, to } if from != to => {
+                        leaves(&mut Draft::new(&nodes, Some(root))).get(from).is_some_and(|entry| {
+                            matches!(entry.content, Content::File { manifest: Some(id), .. } if id == *content)
+                        })
+                    }
+                    _ => false,
+                });
+                let followed = conflicts.iter().any(|conflict| match &conflict.outcome {
+                    Outcome::Followed(entry) => {
+                        matches!(entry.content, Content::File { manifest: Some(id), .. } if id == *content)
+                    }
+                    _ => false,
+                });
+                let others = conflicts.iter().any(|conflict| matches!(conflict.outcome, Outcome::Restored | Outcome::Replaced(_)));
+                prop_assert!(!touched || followed || others, "{conflicts:?}");
+            }
         }
         // Paths that only one of them touched are as that one left them, unless a directory above moved.
         let moved = |operations: &[Operation]| operations.iter().any(|o| matches!(o, Operation::Rename { .. }));

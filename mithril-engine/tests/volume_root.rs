@@ -7,7 +7,7 @@ use mithril_engine::id::NodeId;
 use mithril_engine::object::ObjectStore;
 use mithril_engine::object::faults::{Faults, Faulty};
 use mithril_engine::object::memory::MemoryStore;
-use mithril_engine::volume::root::{CommitId, Published, Root, Swap, read, replace};
+use mithril_engine::volume::root::{CommitId, Published, Root, RootError, Swap, read, replace};
 
 /// Commits until it has won so many; returns those of which it heard that they took place.
 async fn commit(remote: Arc<dyn ObjectStore>, seed: u64, wins: usize) -> Vec<CommitId> {
@@ -79,4 +79,27 @@ fn every_commit_that_was_acknowledged_took_place_once() {
         acknowledged.retain(|commit| !history.contains(&commit));
         assert_eq!(acknowledged, [], "seed {seed}");
     }
+}
+
+/// After more commits than a root remembers, nobody is told that they lost what may have taken place.
+#[test]
+fn a_commit_of_long_ago_is_not_known() {
+    let store = MemoryStore::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let first = Root::first(NodeId::of(b"first")).unwrap();
+        let Swap::Won(base) = replace(&store, None, &first).await.unwrap() else { panic!("nobody else is there") };
+        let old = base.root.next(NodeId::of(b"old")).unwrap();
+        let Swap::Won(mut last) = replace(&store, Some(&base), &old).await.unwrap() else { panic!("nor now") };
+        for step in 0..300_u32 {
+            if step == 200 {
+                // Still remembered.
+                assert!(matches!(replace(&store, Some(&base), &old).await, Ok(Swap::Won(_))));
+            }
+            let next = last.root.next(NodeId::of(&step.to_le_bytes())).unwrap();
+            let Swap::Won(there) = replace(&store, Some(&last), &next).await.unwrap() else { panic!("nor now") };
+            last = there;
+        }
+        assert!(matches!(replace(&store, Some(&base), &old).await, Err(RootError::Forgotten(commit)) if commit == old.commit));
+    });
 }

@@ -45,6 +45,11 @@ impl Random {
     }
 }
 
+/// A safetensors file of a megabyte of fresh bf16 weights: what is packed, and small.
+pub fn weights(seed: u64) -> Vec<u8> {
+    Weights::new(500_000, seed).bf16_file()
+}
+
 /// bf16 weights that are trained: each step moves their fp32 masters a little.
 #[derive(Clone, Debug)]
 pub struct Weights {

@@ -80,6 +80,15 @@ fn weights() -> Vec<u8> {
     Weights::new(100_000, 1).bf16_file()
 }
 
+/// Ends a mount by force; who waited is answered, and the directory is as it was.
+fn forced_and_mounted_again(mount: &mut Mount, waiting: &mut Waiting) {
+    ends_by_force(mount);
+    assert!(waiting.end(), "who waited waits still");
+    mount.without_fault();
+    mount.mount();
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"bytes");
+}
+
 #[test]
 fn a_call_that_hangs_holds_nobody_else_up_and_is_ended_by_force() {
     if !can_run(is_root(), "to end a connection by force takes root") {
@@ -132,11 +141,7 @@ fn a_daemon_that_hangs_after_its_mount_was_detached_is_ended_by_force() {
     // Its daemon has the directory until then.
     let refused = mount.command(&["mount", "."]);
     assert_eq!(refused.status.code(), Some(4), "{}", text(&refused));
-    ends_by_force(&mount);
-    assert!(waiting.end(), "who waited waits still");
-    mount.without_fault();
-    mount.mount();
-    assert_eq!(fs::read(mount.join("file")).unwrap(), b"bytes");
+    forced_and_mounted_again(&mut mount, &mut waiting);
 }
 
 #[test]
@@ -155,11 +160,7 @@ fn a_mount_that_answers_nobody_is_ended_by_force() {
         "{}",
         text(&refused)
     );
-    ends_by_force(&mount);
-    assert!(waiting.end(), "who waited waits still");
-    mount.without_fault();
-    mount.mount();
-    assert_eq!(fs::read(mount.join("file")).unwrap(), b"bytes");
+    forced_and_mounted_again(&mut mount, &mut waiting);
 }
 
 #[test]

@@ -2,14 +2,10 @@
 
 use std::fs;
 
-use mithril_tests::data::Weights;
+use mithril_tests::data::{Weights, weights};
 use mithril_tests::disk::SmallDisk;
 use mithril_tests::mount::{Mount, text};
 use mithril_tests::{can_run, is_root};
-
-fn weights(seed: u64) -> Vec<u8> {
-    Weights::new(500_000, seed).bf16_file()
-}
 
 /// The number before a unit, like 20.0 in "to about 20.0 MB".
 fn number_after(said: &str, words: &str) -> f64 {

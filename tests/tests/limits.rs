@@ -6,26 +6,12 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use mithril_tests::data::{Random, Weights};
+use mithril_tests::data::{Random, weights};
 use mithril_tests::disk::Ext4Disk;
 use mithril_tests::mount::{Mount, text};
-use mithril_tests::{can_run, is_root};
+use mithril_tests::{can_run, eventually, is_root};
 use rustix::io::Errno;
-
-fn weights(seed: u64) -> Vec<u8> {
-    Weights::new(500_000, seed).bf16_file()
-}
-
-/// Waits for something to become so.
-fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// A disk, if there can be one here.
 fn disk(mib: u64, options: &[&str]) -> Option<Ext4Disk> {
@@ -38,7 +24,7 @@ fn disk(mib: u64, options: &[&str]) -> Option<Ext4Disk> {
 }
 
 fn waits_for(mount: &Mount, what: &str) {
-    soon("it is said what packing waits for", || {
+    eventually("it is said what packing waits for", || {
         mount.status()["paused"].as_str().is_some_and(|why| why.contains(what))
     });
 }
@@ -62,7 +48,7 @@ fn a_read_only_file_system(flags: &[&str]) {
     assert!(mount.is_soon_packed("packed"));
     mount.run(&["pause", "."]);
     fs::write(mount.join("plain"), weights(2)).unwrap();
-    soon("it is as the directory was closed", || disk.set_read_only(true).is_ok());
+    eventually("it is as the directory was closed", || disk.set_read_only(true).is_ok());
     assert_eq!(error_of(File::create(mount.join("new"))), is(Errno::ROFS));
     for name in ["packed", "plain"] {
         assert_eq!(
@@ -87,7 +73,7 @@ fn a_read_only_file_system(flags: &[&str]) {
     read_all(&mount);
     waits_for(&mount, "read-only");
     disk.set_read_only(false).unwrap();
-    soon("it goes on", || mount.is_packed("plain"));
+    eventually("it goes on", || mount.is_packed("plain"));
     assert!(mount.status()["paused"].is_null());
     read_all(&mount);
     fs::write(mount.join("new"), "written").unwrap();
@@ -132,7 +118,7 @@ fn without_inodes_nothing_is_created_and_everything_else_goes_on() {
     mount.run(&["resume", "."]);
     waits_for(&mount, "inodes");
     fs::remove_dir_all(mount.join("taken")).unwrap();
-    soon("it goes on by itself", || mount.is_packed("waits") && mount.is_packed("packed"));
+    eventually("it goes on by itself", || mount.is_packed("waits") && mount.is_packed("packed"));
     assert!(fs::read(mount.join("packed")).unwrap() == expected);
     mount.run(&["verify", "."]);
 }
@@ -161,7 +147,7 @@ fn a_full_disk_is_waited_for_also_by_a_mount_that_begins_on_it() {
     waits_for(&mount, "the disk is full");
     // It is packed once something was deleted, and nothing else done.
     fs::remove_file(mount.join("filler")).unwrap();
-    soon("it goes on by itself", || mount.is_packed("waits"));
+    eventually("it goes on by itself", || mount.is_packed("waits"));
     mount.run(&["pause", "."]);
     fs::write(mount.join("later"), weights(3)).unwrap();
     fill(&mount.join("filler"));
@@ -175,7 +161,7 @@ fn a_full_disk_is_waited_for_also_by_a_mount_that_begins_on_it() {
         assert!(fs::read(mount.join(name)).unwrap() == weights(seed), "{name}");
     }
     fs::remove_file(mount.join("filler")).unwrap();
-    soon("it begins by itself", || mount.is_packed("later"));
+    eventually("it begins by itself", || mount.is_packed("later"));
     assert!(mount.status()["paused"].is_null());
     assert!(fs::read(mount.join("later")).unwrap() == weights(3));
     mount.run(&["verify", "."]);

@@ -5,23 +5,10 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use mithril_tests::data::{Random, Weights};
+use mithril_tests::data::{Random, Weights, weights};
 use mithril_tests::disk::SmallDisk;
 use mithril_tests::mount::{Mount, text};
-use mithril_tests::{can_run, is_root};
-
-fn weights(seed: u64) -> Vec<u8> {
-    Weights::new(500_000, seed).bf16_file()
-}
-
-/// Waits for something to become so.
-fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
+use mithril_tests::{can_run, eventually, is_root};
 
 #[test]
 fn no_file_is_begun_while_packing_is_paused() {
@@ -42,13 +29,13 @@ fn no_file_is_begun_while_packing_is_paused() {
     assert!(fs::read(mount.join("w")).unwrap() == weights(1));
     let said = mount.run(&["resume", "."]);
     assert!(said.contains("goes on"), "{said}");
-    soon("it is packed once it goes on", || mount.is_packed("w"));
+    eventually("it is packed once it goes on", || mount.is_packed("w"));
     assert!(mount.status()["paused"].is_null());
     // It is for a mount, not for the directory.
     mount.run(&["pause", "."]);
     fs::write(mount.join("next"), weights(2)).unwrap();
     mount.remount();
-    soon("it is packed by the next mount", || mount.is_packed("next"));
+    eventually("it is packed by the next mount", || mount.is_packed("next"));
 }
 
 #[cfg(debug_assertions)]
@@ -56,11 +43,11 @@ fn no_file_is_begun_while_packing_is_paused() {
 fn the_file_that_is_being_packed_is_finished_and_named() {
     let mount = Mount::with_fault("Commit=1500", &["--settle", "0"]);
     fs::write(mount.join("a"), weights(1)).unwrap();
-    soon("it is begun", || mount.status()["packing_path"] == "a");
+    eventually("it is begun", || mount.status()["packing_path"] == "a");
     fs::write(mount.join("b"), weights(2)).unwrap();
     let said = mount.run(&["pause", "."]);
     assert!(said.contains("a is being packed, and is finished first"), "{said}");
-    soon("it is finished", || mount.is_packed("a"));
+    eventually("it is finished", || mount.is_packed("a"));
     std::thread::sleep(Duration::from_secs(2));
     assert!(!mount.is_packed("b"));
 }
@@ -86,7 +73,7 @@ fn a_full_disk_is_waited_for(flags: &[&str]) {
     assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::StorageFull));
     drop(file);
     mount.run(&["resume", "."]);
-    soon("it is said why it waits", || {
+    eventually("it is said why it waits", || {
         mount.status()["paused"].as_str().is_some_and(|why| why.contains("the disk is full"))
     });
     assert!(mount.run(&["status", "."]).contains("paused: the disk is full"));
@@ -139,10 +126,10 @@ fn packing_goes_on_by_itself_once_there_is_room() {
     mount.mount();
     fs::write(mount.join("w"), weights(3)).unwrap();
     let ballast = disk.fill_but(0);
-    soon("it waits", || mount.status()["paused"].is_string() || mount.is_packed("w"));
+    eventually("it waits", || mount.status()["paused"].is_string() || mount.is_packed("w"));
     assert!(!mount.is_packed("w"), "the disk was filled too late");
     fs::remove_file(ballast).unwrap();
-    soon("it goes on", || mount.is_packed("w"));
+    eventually("it goes on", || mount.is_packed("w"));
     assert!(mount.status()["paused"].is_null());
 }
 
@@ -162,12 +149,12 @@ fn where_no_inode_is_left_packing_waits() {
     )
     .is_ok()
     {}
-    soon("it waits", || mount.status()["paused"].is_string() || mount.is_packed("w"));
+    eventually("it waits", || mount.status()["paused"].is_string() || mount.is_packed("w"));
     assert!(!mount.is_packed("w"), "the inodes were used up too late");
     assert!(mount.status()["paused"].as_str().unwrap().contains("inodes"), "{}", mount.status());
     fs::remove_dir_all(&taken).unwrap();
     mount.run(&["resume", "."]);
-    soon("it goes on", || mount.is_packed("w"));
+    eventually("it goes on", || mount.is_packed("w"));
 }
 
 #[test]

@@ -1,108 +1,27 @@
 //! Blobs on the local disk, up to a budget of bytes, shared by processes.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use lru::LruCache;
-use rustix::fs::FlockOperation;
-
-use super::segment::{PREFIX, RECORD_BYTES, Record, Segment};
+use super::index::{Index, Place, SegmentNumber};
+use super::segment::{BLOB_MAX_BYTES, PREFIX, RECORD_BYTES, Record, Segment};
 use crate::error::{Error, Result};
 use crate::id::Address;
 
-/// A segment is closed, and the next one begun, at this part of the budget, but no more and no less than these.
-const SEGMENT_PART: u64 = 64;
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=256 << 20;
+/// A segment is closed, and the next one begun, at this part of the budget, but at no less than this: each costs a
+/// descriptor.
+pub(super) const SEGMENT_PART: u64 = 64;
+const SEGMENT_MIN_BYTES: u64 = 64 << 10;
+/// And at this if there is no budget.
+const SEGMENT_BYTES: u64 = 4 << 30;
 
 /// How old a note of use may get, in seconds: a blob that is read all the time is not written to all the time.
 const USED_SLACK: u64 = 60;
-
-/// What is held by the one process that evicts.
-const LOCK: &str = "lock";
-
-/// Which segment, in this process.
-type SegmentNumber = u64;
-
-/// Where a blob is.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    segment: SegmentNumber,
-    record: Record,
-}
-
-#[derive(Debug)]
-struct Open {
-    segment: Arc<Segment>,
-    /// Bytes of blobs in it that are not given up, headers included.
-    live: u64,
-}
-
-#[derive(Debug)]
-struct Index {
-    /// In the order of use.
-    places: LruCache<Address, Place>,
-    segments: HashMap<SegmentNumber, Open>,
-    by_path: HashMap<PathBuf, SegmentNumber>,
-    next: SegmentNumber,
-    live: u64,
-}
-
-impl Index {
-    fn add_segment(&mut self, segment: Segment) -> SegmentNumber {
-        let number = self.next;
-        self.next += 1;
-        self.by_path.insert(segment.path().to_owned(), number);
-        self.segments.insert(number, Open { segment: Arc::new(segment), live: 0 });
-        number
-    }
-
-    fn insert(&mut self, segment: SegmentNumber, record: Record) {
-        self.remove(&record.address);
-        let bytes = record.len + RECORD_BYTES;
-        if let Some(open) = self.segments.get_mut(&segment) {
-            open.live += bytes;
-            self.live += bytes;
-            self.places.put(record.address, Place { segment, record });
-        }
-    }
-
-    fn remove(&mut self, address: &Address) -> Option<Place> {
-        let place = self.places.pop(address)?;
-        let bytes = place.record.len + RECORD_BYTES;
-        self.live -= bytes;
-        if let Some(open) = self.segments.get_mut(&place.segment) {
-            open.live -= bytes;
-        }
-        Some(place)
-    }
-
-    /// Forgets a place, unless the blob is somewhere else by now.
-    fn forget(&mut self, place: &Place) {
-        let now = self.places.peek(&place.record.address);
-        if now.is_some_and(|now| now.segment == place.segment && now.record.offset == place.record.offset) {
-            self.remove(&place.record.address);
-        }
-    }
-
-    fn forget_segment(&mut self, number: SegmentNumber) {
-        let Some(open) = self.segments.get(&number) else { return };
-        self.by_path.remove(open.segment.path());
-        let gone: Vec<Address> = self
-            .places
-            .iter()
-            .filter(|(_, place)| place.segment == number)
-            .map(|(address, _)| *address)
-            .collect();
-        for address in &gone {
-            self.remove(address);
-        }
-        self.segments.remove(&number);
-    }
-}
 
 /// What a store did and has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -121,31 +40,47 @@ pub struct ContentStats {
     pub damaged: u64,
 }
 
+/// Where a process appends.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) segment: Option<(SegmentNumber, Arc<Segment>)>,
+    /// Which process: a child has all of this from its parent, and with it a lock that is the parent's.
+    process: u32,
+}
+
 #[derive(Debug, Default)]
-struct Counters {
+pub(super) struct Counters {
     hits: AtomicU64,
     misses: AtomicU64,
-    evictions: AtomicU64,
+    pub(super) evictions: AtomicU64,
     damaged: AtomicU64,
 }
 
 /// Blobs on a disk.
 #[derive(Debug)]
 pub(super) struct LocalStore {
-    directory: PathBuf,
-    budget: u64,
+    pub(super) directory: PathBuf,
+    pub(super) budget: u64,
     segment_bytes: u64,
-    index: Mutex<Index>,
-    /// The segment that is appended to. Locked before the index.
-    current: Mutex<Option<SegmentNumber>>,
-    counters: Counters,
+    pub(super) index: Mutex<Index>,
+    /// Where this process appends. Locked before the index.
+    current: Mutex<Current>,
+    pub(super) counters: Counters,
+}
+
+/// Whether a file is called as segments are.
+fn is_segment(name: &OsStr) -> bool {
+    let digits = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
+    digits.is_some_and(|digits| {
+        digits.len() == 32 && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -156,19 +91,16 @@ impl LocalStore {
         let mut made = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut made, 0o700);
         made.recursive(true).create(directory).map_err(fail)?;
-        let index = Index {
-            places: LruCache::unbounded(),
-            segments: HashMap::new(),
-            by_path: HashMap::new(),
-            next: 0,
-            live: 0,
-        };
         let store = Self {
             directory: directory.to_owned(),
             budget,
-            segment_bytes: (budget / SEGMENT_PART).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end()),
-            index: Mutex::new(index),
-            current: Mutex::default(),
+            segment_bytes: if budget == u64::MAX {
+                SEGMENT_BYTES
+            } else {
+                (budget / SEGMENT_PART).max(SEGMENT_MIN_BYTES)
+            },
+            index: Mutex::new(Index::empty()),
+            current: Mutex::new(Current { segment: None, process: std::process::id() }),
             counters: Counters::default(),
         };
         store.refresh()?;
@@ -176,20 +108,21 @@ impl LocalStore {
     }
 
     /// Looks for what other processes stored, and gave up.
-    fn refresh(&self) -> Result<()> {
+    pub(super) fn refresh(&self) -> Result<()> {
         let fail = |error| Error::io("list", &self.directory, error);
-        let mut there = Vec::new();
+        // Locked before the directory is listed, or a segment that is made meanwhile would be taken for one that is gone.
+        let mut index = lock(&self.index);
+        let mut there = HashSet::new();
         for entry in std::fs::read_dir(&self.directory).map_err(fail)? {
             let entry = entry.map_err(fail)?;
-            if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
-                there.push(entry.path());
+            if is_segment(&entry.file_name()) {
+                there.insert(entry.path());
             }
         }
-        let mut index = lock(&self.index);
         let gone: Vec<SegmentNumber> = index
             .by_path
             .iter()
-            .filter(|(path, _)| !there.contains(path))
+            .filter(|(path, _)| !there.contains(*path))
             .map(|(_, number)| *number)
             .collect();
         gone.into_iter().for_each(|number| index.forget_segment(number));
@@ -200,16 +133,14 @@ impl LocalStore {
             match Segment::open(path) {
                 Ok(Some(segment)) => drop(index.add_segment(segment)),
                 Ok(None) => {}
+                Err(error @ Error::Io { .. }) => return Err(error),
                 // It is a store of copies: what cannot be used is done without.
                 Err(error) => tracing::warn!(%error, "a segment is not used"),
             }
         }
         let mut new = Vec::new();
         for (number, open) in &index.segments {
-            match open.segment.read_new() {
-                Ok(records) => new.extend(records.into_iter().map(|record| (*number, record))),
-                Err(error) => tracing::warn!(%error, "a segment is not read"),
-            }
+            new.extend(open.segment.read_new()?.into_iter().map(|record| (*number, record)));
         }
         new.sort_by_key(|(_, record)| record.used);
         for (number, record) in new {
@@ -220,47 +151,59 @@ impl LocalStore {
         Ok(())
     }
 
+    /// Where a blob is, as far as is known here; it is used now.
+    fn known(&self, address: &Address) -> Option<(Place, Arc<Segment>)> {
+        let mut index = lock(&self.index);
+        let place = *index.places.get(address)?;
+        Some((place, index.segment(place.segment)?))
+    }
+
     /// Where a blob is; looks for it in what others stored, too.
     fn find(&self, address: &Address) -> Result<Option<(Place, Arc<Segment>)>> {
-        let look = || {
-            let mut index = lock(&self.index);
-            let place = *index.places.get(address)?;
-            let open = index.segments.get(&place.segment)?;
-            Some((place, Arc::clone(&open.segment)))
-        };
-        if let Some(found) = look() {
+        if let Some(found) = self.known(address) {
             return Ok(Some(found));
         }
         self.refresh()?;
-        Ok(look())
+        Ok(self.known(address))
+    }
+
+    /// Where a blob is that nobody gave up.
+    fn find_live(&self, address: &Address) -> Result<Option<(Place, Arc<Segment>)>> {
+        while let Some((place, segment)) = self.find(address)? {
+            if segment.reread(&place.record).is_some_and(|now| !now.dead) {
+                return Ok(Some((place, segment)));
+            }
+            lock(&self.index).forget(&place);
+        }
+        Ok(None)
     }
 
     /// The bytes of a blob. `None`: it is not here.
     ///
     /// Bytes that do not have the address are an error, and given up.
     pub(super) fn get(&self, address: &Address) -> Result<Option<Vec<u8>>> {
-        let mut again = true;
         while let Some((place, segment)) = self.find(address)? {
             let read = segment.read(&place.record);
-            if let Ok(Some((now, bytes))) = &read
-                && Address::of(bytes) == *address
-            {
-                self.note_use(&place, now, &segment);
-                self.counters.hits.fetch_add(1, Ordering::Relaxed);
-                return read.map(|read| read.map(|(_, bytes)| bytes));
+            match &read {
+                Ok(Some((now, bytes))) if Address::of(bytes) == *address => {
+                    self.note_use(&place, now, &segment);
+                    self.counters.hits.fetch_add(1, Ordering::Relaxed);
+                    return read.map(|read| read.map(|(_, bytes)| bytes));
+                }
+                // The blob may be well.
+                Err(Error::Io { .. }) => return read.map(|_| None),
+                _ => {}
             }
+            // Another process may have given it up just now, and may have moved it: one more look at what there is.
+            let is_live = segment.reread(&place.record).is_some_and(|now| !now.dead);
             lock(&self.index).forget(&place);
-            if !matches!(read, Ok(None)) {
+            if is_live {
                 self.counters.damaged.fetch_add(1, Ordering::Relaxed);
                 // Nobody is to come here again.
                 segment.kill(&place.record)?;
                 read?;
                 let reason = format!("its bytes in {} have another address", segment.path().display());
                 return Err(Error::corrupt(format!("blob {address}"), reason));
-            }
-            // Another process gave it up, and may have moved it: one more look at what there is.
-            if !std::mem::take(&mut again) {
-                break;
             }
         }
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
@@ -280,72 +223,93 @@ impl LocalStore {
 
     /// Whether a blob is here.
     pub(super) fn contains(&self, address: &Address) -> Result<bool> {
-        Ok(self.find(address)?.is_some())
+        Ok(self.find_live(address)?.is_some())
     }
 
     /// Keeps a blob.
     pub(super) fn put(&self, address: Address, bytes: &[u8]) -> Result<()> {
         let need = bytes.len() as u64 + RECORD_BYTES;
-        if need > self.budget {
-            let reason = format!("{} bytes are more than the store may keep: {}", bytes.len(), self.budget);
+        let most = self.budget.min(BLOB_MAX_BYTES);
+        if need > most {
+            let reason = format!("{} bytes are more than the store may keep: {most}", bytes.len());
             return Err(Error::invalid(format!("blob {address}"), reason));
         }
-        if lock(&self.index).places.get(&address).is_some() {
+        if self.is_known_live(&address) {
             return Ok(());
         }
-        let mut current = lock(&self.current);
-        if lock(&self.index).places.contains(&address) {
+        let mut current = self.current();
+        if self.is_known_live(&address) {
             return Ok(());
         }
         if lock(&self.index).live + need > self.budget {
             self.evict(&mut current, need)?;
         }
-        self.append(&mut current, true, address, bytes, now())
+        self.append(&mut current, true, address, bytes, now()).map(drop)
     }
 
-    fn append(
+    /// Whether a blob is where it is thought to be. What others stored meanwhile is not looked for.
+    fn is_known_live(&self, address: &Address) -> bool {
+        self.known(address).is_some_and(|(place, segment)| {
+            let is_live = segment.reread(&place.record).is_some_and(|now| !now.dead);
+            if !is_live {
+                lock(&self.index).forget(&place);
+            }
+            is_live
+        })
+    }
+
+    /// Where this process appends.
+    fn current(&self) -> MutexGuard<'_, Current> {
+        let mut current = lock(&self.current);
+        let process = std::process::id();
+        if current.process != process {
+            // A fork: the segment and its lock are the parent's, who goes on with them. All files are opened anew.
+            *current = Current { segment: None, process };
+            *lock(&self.index) = Index::empty();
+        }
+        current
+    }
+
+    pub(super) fn append(
         &self,
-        current: &mut Option<SegmentNumber>,
+        current: &mut Current,
         adopts: bool,
         address: Address,
         bytes: &[u8],
         used: u64,
-    ) -> Result<()> {
-        let (number, segment) = self.current(current, adopts)?;
+    ) -> Result<(Record, Arc<Segment>)> {
+        let (number, segment) = self.segment_to_append(current, adopts)?;
         let record = segment.append(address, bytes, used)?;
         lock(&self.index).insert(number, record);
-        Ok(())
+        Ok((record, segment))
     }
 
-    /// The segment to append to: a new one where that is full, or none was begun.
-    fn current(
+    /// The segment to append to: another one where that is full, or none was begun.
+    fn segment_to_append(
         &self,
-        current: &mut Option<SegmentNumber>,
+        current: &mut Current,
         adopts: bool,
     ) -> Result<(SegmentNumber, Arc<Segment>)> {
-        if let Some(number) = *current
-            && let Some(open) = lock(&self.index).segments.get(&number)
-            && open.segment.len() < self.segment_bytes
+        if let Some((number, segment)) = &current.segment
+            && segment.len() < self.segment_bytes
         {
-            return Ok((number, Arc::clone(&open.segment)));
+            return Ok((*number, Arc::clone(segment)));
         }
-        if let Some(full) = current.take().and_then(|number| self.segment(number)) {
+        if let Some((_, full)) = current.segment.take() {
             full.unlock();
         }
+        // How much others have stored counts against the budget too.
+        self.refresh()?;
         let adopted = if adopts { self.adopt()? } else { None };
         let (number, segment) = match adopted {
             Some(adopted) => adopted,
             None => {
-                let number = lock(&self.index).add_segment(Segment::create(&self.directory)?);
-                (number, self.segment(number).ok_or(Error::Cancelled)?)
+                let mut index = lock(&self.index);
+                index.add_segment(Segment::create(&self.directory)?)
             }
         };
-        *current = Some(number);
+        current.segment = Some((number, Arc::clone(&segment)));
         Ok((number, segment))
-    }
-
-    fn segment(&self, number: SegmentNumber) -> Option<Arc<Segment>> {
-        lock(&self.index).segments.get(&number).map(|open| Arc::clone(&open.segment))
     }
 
     /// A segment with room that nobody appends to any more, so that processes that store little leave few segments.
@@ -358,101 +322,41 @@ impl LocalStore {
             .collect();
         for (number, segment) in candidates {
             if segment.lock() {
-                self.read_new(number, &segment)?;
-                segment.own();
+                let records = segment.take_over().inspect_err(|_| segment.unlock())?;
+                let mut index = lock(&self.index);
+                records
+                    .into_iter()
+                    .filter(|record| !record.dead)
+                    .for_each(|record| index.insert(number, record));
                 return Ok(Some((number, segment)));
             }
         }
         Ok(None)
     }
 
-    fn read_new(&self, number: SegmentNumber, segment: &Segment) -> Result<()> {
-        let records = segment.read_new()?;
-        let mut index = lock(&self.index);
-        records.into_iter().filter(|record| !record.dead).for_each(|record| index.insert(number, record));
+    /// Gives up all records of a blob that are known.
+    pub(super) fn give_up(&self, address: &Address) -> Result<()> {
+        let places: Vec<(Place, Option<Arc<Segment>>)> = {
+            let mut index = lock(&self.index);
+            let places = index.remove(address);
+            places.into_iter().map(|place| (place, index.segment(place.segment))).collect()
+        };
+        for (place, segment) in places {
+            if let Some(segment) = segment {
+                segment.kill(&place.record)?;
+            }
+        }
         Ok(())
     }
 
-    /// Gives up what was used longest ago, until `need` more bytes keep the budget.
-    fn evict(&self, current: &mut Option<SegmentNumber>, need: u64) -> Result<()> {
-        let path = self.directory.join(LOCK);
-        let held = File::options().create(true).truncate(false).write(true).open(&path);
-        let held = held.map_err(|error| Error::io("open", &path, error))?;
-        rustix::fs::flock(&held, FlockOperation::LockExclusive)
-            .map_err(|error| Error::io("lock", &path, error))?;
+    /// Gives a blob up, wherever it is.
+    pub(super) fn delete(&self, address: &Address) -> Result<()> {
         self.refresh()?;
-        // Some more than is needed, so that not every blob has to look for room.
-        let goal = self.budget - need.max(self.budget / SEGMENT_PART).min(self.budget);
-        loop {
-            let oldest = {
-                let index = lock(&self.index);
-                if index.live <= goal {
-                    break;
-                }
-                let oldest = index.places.peek_lru().map(|(_, place)| *place);
-                oldest
-                    .and_then(|place| Some((place, Arc::clone(&index.segments.get(&place.segment)?.segment))))
-            };
-            let Some((place, segment)) = oldest else { break };
-            match segment.reread(&place.record) {
-                // Another process used it meanwhile.
-                Some(now) if !now.dead && now.used > place.record.used => {
-                    lock(&self.index).insert(place.segment, now);
-                }
-                Some(now) if !now.dead => {
-                    segment.kill(&place.record)?;
-                    lock(&self.index).forget(&place);
-                    self.counters.evictions.fetch_add(1, Ordering::Relaxed);
-                }
-                _ => lock(&self.index).forget(&place),
-            }
-        }
-        self.compact(current)
-    }
-
-    /// Removes segments that are mostly given up, and keeps what is left of them elsewhere.
-    fn compact(&self, current: &mut Option<SegmentNumber>) -> Result<()> {
-        let sparse: Vec<(SegmentNumber, Arc<Segment>)> = lock(&self.index)
-            .segments
-            .iter()
-            .filter(|(number, open)| Some(**number) != *current && open.live * 2 <= open.segment.len())
-            .map(|(number, open)| (*number, Arc::clone(&open.segment)))
-            .collect();
-        for (number, segment) in sparse {
-            // What is appended here goes to a segment that was not chosen before.
-            if Some(number) == *current || !segment.lock() {
-                continue;
-            }
-            self.read_new(number, &segment)?;
-            let left: Vec<Record> = lock(&self.index)
-                .places
-                .iter()
-                .filter(|(_, place)| place.segment == number)
-                .map(|(_, place)| place.record)
-                .collect();
-            for record in left {
-                match segment.read(&record) {
-                    Ok(Some((now, bytes))) if Address::of(&bytes) == record.address => {
-                        self.append(current, false, record.address, &bytes, now.used)?;
-                    }
-                    _ => {
-                        lock(&self.index).remove(&record.address);
-                    }
-                }
-            }
-            std::fs::remove_file(segment.path())
-                .map_err(|error| Error::io("remove", segment.path(), error))?;
-            lock(&self.index).forget_segment(number);
+        while lock(&self.index).places.contains(address) {
+            self.give_up(address)?;
+            self.refresh()?;
         }
         Ok(())
-    }
-
-    /// Gives a blob up. Whether it was here.
-    pub(super) fn delete(&self, address: &Address) -> Result<bool> {
-        let Some((place, segment)) = self.find(address)? else { return Ok(false) };
-        segment.kill(&place.record)?;
-        lock(&self.index).forget(&place);
-        Ok(true)
     }
 
     /// The addresses of all blobs that are here, in order.
@@ -483,7 +387,11 @@ impl LocalStore {
         let segments: Vec<Arc<Segment>> =
             lock(&self.index).segments.values().map(|open| Arc::clone(&open.segment)).collect();
         segments.iter().try_for_each(|segment| segment.sync())?;
-        let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        directory.map_err(|error| Error::io("sync", &self.directory, error))
+        let above = self.directory.parent().filter(|above| !above.as_os_str().is_empty());
+        for directory in [Some(self.directory.as_path()), above].into_iter().flatten() {
+            let synced = File::open(directory).and_then(|opened| opened.sync_all());
+            synced.map_err(|error| Error::io("sync", directory, error))?;
+        }
+        Ok(())
     }
 }

@@ -16,6 +16,8 @@
 //! power cut. The budget is kept by giving up what was used longest ago, by whatever process.
 
 pub mod blocking;
+mod eviction;
+mod index;
 mod local;
 mod segment;
 
@@ -111,19 +113,16 @@ impl ContentStore {
     /// of the object store.
     pub async fn put(&self, content: &[u8]) -> Result<Address, ContentError> {
         let address = Address::of(content);
-        let kept = self.local.put(address, content);
         let Some(remote) = &self.remote else {
-            kept?;
+            self.local.put(address, content)?;
             return Ok(address);
         };
-        // A cache that cannot keep it is no reason not to store it.
-        if let Err(error) = kept {
+        // The cache comes second: what it has, others can get.
+        send(remote.as_ref(), &key(&address)?, content).await?;
+        if let Err(error) = self.local.put(address, content) {
             tracing::warn!(%error, "a blob is not cached");
         }
-        match send(remote.as_ref(), &key(&address)?, content).await {
-            Ok(()) | Err(ObjectError::Lost { .. }) => Ok(address),
-            Err(error) => Err(error.into()),
-        }
+        Ok(address)
     }
 
     /// The bytes of a blob, which have this address.
@@ -161,10 +160,11 @@ impl ContentStore {
     /// # Errors
     /// Those of the disk and of the object store.
     pub async fn contains(&self, address: &Address) -> Result<bool, ContentError> {
-        if self.local.contains(address)? {
+        let here = self.local.contains(address);
+        let Some(remote) = &self.remote else { return Ok(here?) };
+        if here.is_ok_and(|is_here| is_here) {
             return Ok(true);
         }
-        let Some(remote) = &self.remote else { return Ok(false) };
         match remote.head(&key(address)?).await {
             Ok(_) => Ok(true),
             Err(ObjectError::NotFound { .. }) => Ok(false),
@@ -214,12 +214,24 @@ fn key(address: &Address) -> Result<ObjectKey, ObjectError> {
     ObjectKey::new(format!("{PREFIX}{}/{digits}", &digits[..2]))
 }
 
-/// Puts a blob, in parts if it is long. [`ObjectError::Lost`] says that it was there already.
+/// Puts a blob, in parts if it is long. One that is there already stays, unless it has another length.
 async fn send(remote: &dyn ObjectStore, key: &ObjectKey, content: &[u8]) -> Result<(), ObjectError> {
+    let is_whole = async || match remote.head(key).await {
+        Ok(there) => Ok(there.len == content.len() as u64),
+        Err(ObjectError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    };
     if content.len() <= 4 * PART_BYTES {
-        return remote.put(key, Bytes::copy_from_slice(content), &Condition::Absent).await.map(drop);
+        let body = Bytes::copy_from_slice(content);
+        return match remote.put(key, body.clone(), &Condition::Absent).await {
+            Err(ObjectError::Lost { .. }) if !is_whole().await? => {
+                remote.put(key, body, &Condition::Always).await.map(drop)
+            }
+            Err(ObjectError::Lost { .. }) => Ok(()),
+            put => put.map(drop),
+        };
     }
-    if remote.head(key).await.is_ok() {
+    if is_whole().await? {
         return Ok(());
     }
     let mut upload = remote.upload(key).await?;
@@ -229,5 +241,5 @@ async fn send(remote: &dyn ObjectStore, key: &ObjectKey, content: &[u8]) -> Resu
             return Err(error);
         }
     }
-    upload.finish(&Condition::Absent).await.map(drop)
+    upload.finish(&Condition::Always).await.map(drop)
 }

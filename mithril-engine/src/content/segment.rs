@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::IoSliceMut;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
@@ -26,13 +26,15 @@ const RECORD_LEN: usize = 64;
 pub(super) const RECORD_BYTES: u64 = RECORD_LEN as u64;
 /// What a record begins with.
 const RECORD_MAGIC: u32 = 0x4d43_4231;
+/// Longest blob: it is held in memory as a whole.
+pub(super) const BLOB_MAX_BYTES: u64 = 4 << 30;
 /// Records begin at multiples of this.
 const ALIGNMENT: u64 = 8;
 /// What the file system gives back are whole blocks.
 const BLOCK: u64 = 4096;
 
-/// A blob of up to so many bytes is written together with its header: copying it costs less than a call. What others see
-/// of such a write is all or nothing, by the lock of the file's inode.
+/// A blob of up to so many bytes is written together with its header: copying it costs less than a call. Others may see the
+/// header before the rest; they take it for a record only once the file is as long as it says.
 const SMALL_BYTES: usize = 16 << 10;
 
 const STATE_AT: u64 = 4;
@@ -98,6 +100,11 @@ impl Record {
     }
 }
 
+/// What the segment with an id is called.
+fn name_of(id: &[u8]) -> String {
+    id.iter().fold(PREFIX.to_owned(), |name, byte| name + &format!("{byte:02x}"))
+}
+
 /// Of what does not change in a header, and where it is.
 fn checksum(fixed: &[u8], offset: u64) -> u64 {
     twox_hash::XxHash3_64::oneshot_with_seed(offset, fixed)
@@ -108,8 +115,8 @@ fn checksum(fixed: &[u8], offset: u64) -> u64 {
 pub(super) struct Segment {
     file: File,
     path: PathBuf,
-    /// Whether its lock is ours: then nobody else appends to it, or removes it.
-    owned: AtomicBool,
+    /// The process that appends to it, if it is this one: a child that has this from its parent does not. 0 for none.
+    owner: AtomicU32,
     /// One past the last record that is known.
     end: AtomicU64,
 }
@@ -120,10 +127,8 @@ impl Segment {
         let mut id = [0; 16];
         rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| Error::io("name", directory, error))?;
-        let digits = id.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
         // It gets its name once it is locked: before, others might take it for one that nobody appends to.
-        let (new, path) =
-            (directory.join(format!("{NEW}{digits}")), directory.join(format!("{PREFIX}{digits}")));
+        let (new, path) = (directory.join(format!("{NEW}{}", name_of(&id))), directory.join(name_of(&id)));
         let file = File::options()
             .read(true)
             .write(true)
@@ -140,7 +145,7 @@ impl Segment {
             let _ = std::fs::remove_file(&new);
             return Err(Error::io("write", &path, error));
         }
-        Ok(Self { file, path, owned: AtomicBool::new(true), end: AtomicU64::new(HEADER_BYTES) })
+        Ok(Self { file, path, owner: AtomicU32::new(std::process::id()), end: AtomicU64::new(HEADER_BYTES) })
     }
 
     /// Opens one that is there. `None`: it has no header yet, or is gone.
@@ -157,11 +162,14 @@ impl Segment {
         if header[..7] != MAGIC[..7] {
             return Err(Error::corrupt(path.display().to_string(), "it does not begin as a segment does"));
         }
+        if path.file_name().and_then(|name| name.to_str()) != Some(&name_of(&header[8..24])) {
+            return Err(Error::corrupt(path.display().to_string(), "it is the copy of another segment"));
+        }
         if header[7] != MAGIC[7] {
             let detail = format!("segment version {}", char::from(header[7]).escape_default());
             return Err(Error::Unsupported { what: path.display().to_string(), detail });
         }
-        Ok(Some(Self { file, path, owned: AtomicBool::new(false), end: AtomicU64::new(HEADER_BYTES) }))
+        Ok(Some(Self { file, path, owner: AtomicU32::new(0), end: AtomicU64::new(HEADER_BYTES) }))
     }
 
     /// Where it is.
@@ -174,8 +182,7 @@ impl Segment {
         self.end.load(Ordering::Acquire)
     }
 
-    /// Takes the lock, if nobody has it and the file still has its name. Records that were appended before are to be read
-    /// with [`Self::read_new`] then.
+    /// Takes the lock, if nobody has it and the file still has its name: then nobody else appends to it, or removes it.
     pub(super) fn lock(&self) -> bool {
         if rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return false;
@@ -188,49 +195,70 @@ impl Segment {
         is_there
     }
 
-    /// From now on it is ours to append to. Call after [`Self::lock`], once all its records are known.
-    pub(super) fn own(&self) {
-        self.owned.store(true, Ordering::Release);
-    }
-
     /// Others may append to it, or remove it.
     pub(super) fn unlock(&self) {
-        self.owned.store(false, Ordering::Release);
+        self.owner.store(0, Ordering::Release);
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+
+    /// Takes a segment over to append to it, once it is locked: all of its records. They are looked for from the start,
+    /// since whoever had it before may have written anew what it began, and what is no record is cut off.
+    pub(super) fn take_over(&self) -> Result<Vec<Record>> {
+        let (records, end) = self.scan(HEADER_BYTES)?;
+        self.file.set_len(end).map_err(|error| Error::io("cut", &self.path, error))?;
+        self.end.store(end, Ordering::Release);
+        self.owner.store(std::process::id(), Ordering::Release);
+        Ok(records)
     }
 
     /// Records that others appended since the last call.
     pub(super) fn read_new(&self) -> Result<Vec<Record>> {
-        if self.owned.load(Ordering::Acquire) {
+        if self.owner.load(Ordering::Acquire) == std::process::id() {
             return Ok(Vec::new());
         }
+        let (records, end) = self.scan(self.len())?;
+        self.end.fetch_max(end, Ordering::AcqRel);
+        Ok(records)
+    }
+
+    /// All records, those that are dead too.
+    pub(super) fn read_all(&self) -> Result<Vec<Record>> {
+        Ok(self.scan(HEADER_BYTES)?.0)
+    }
+
+    /// The records from a place on that are there as a whole, and where they end.
+    fn scan(&self, mut at: u64) -> Result<(Vec<Record>, u64)> {
         let fail = |error| Error::io("read", &self.path, error);
         let size = self.file.metadata().map_err(fail)?.size();
         let mut records = Vec::new();
-        let mut at = self.len();
         while at + RECORD_BYTES <= size {
             let mut header = [0; RECORD_LEN];
             self.file.read_exact_at(&mut header, at).map_err(fail)?;
-            // What is behind one that is damaged cannot be found; it is gone with the segment.
-            let Some(record) = Record::decode(&header, at).filter(|record| record.len <= size) else { break };
+            // One of which the blob is not there yet is being written.
+            let fits = |record: &Record| record.len <= BLOB_MAX_BYTES.min(size - at - RECORD_BYTES);
+            let Some(record) = Record::decode(&header, at).filter(fits) else { break };
             at = record.end();
             records.push(record);
         }
-        self.end.fetch_max(at, Ordering::AcqRel);
-        Ok(records)
+        Ok((records, at))
     }
 
     /// Appends a blob. Call with no other call under way.
     pub(super) fn append(&self, address: Address, bytes: &[u8], used: u64) -> Result<Record> {
         let fail = |error| Error::io("write", &self.path, error);
         let record = Record { offset: self.len(), len: bytes.len() as u64, address, used, dead: false };
-        if bytes.len() <= SMALL_BYTES {
-            let whole = [&record.encode()[..], bytes].concat();
-            self.file.write_all_at(&whole, record.offset).map_err(fail)?;
+        let written = if bytes.len() <= SMALL_BYTES {
+            self.file.write_all_at(&[&record.encode()[..], bytes].concat(), record.offset)
         } else {
             // The blob first: whoever finds the header finds the blob.
-            self.file.write_all_at(bytes, record.offset + RECORD_BYTES).map_err(fail)?;
-            self.file.write_all_at(&record.encode(), record.offset).map_err(fail)?;
+            self.file
+                .write_all_at(bytes, record.offset + RECORD_BYTES)
+                .and_then(|()| self.file.write_all_at(&record.encode(), record.offset))
+        };
+        if let Err(error) = written {
+            // Nobody is to find the half of it.
+            let _ = self.file.set_len(record.offset);
+            return Err(fail(error));
         }
         self.end.store(record.end(), Ordering::Release);
         Ok(record)
@@ -273,8 +301,11 @@ impl Segment {
         let _ = self.file.write_all_at(&used.to_le_bytes(), record.offset + USED_AT);
     }
 
-    /// Gives a blob up, and its bytes back.
+    /// Gives a blob up, and its bytes back, if its record is still there.
     pub(super) fn kill(&self, record: &Record) -> Result<()> {
+        if self.reread(record).is_none_or(|now| now.dead || now.len != record.len) {
+            return Ok(());
+        }
         self.file
             .write_all_at(&DEAD.to_le_bytes(), record.offset + STATE_AT)
             .map_err(|error| Error::io("write", &self.path, error))?;

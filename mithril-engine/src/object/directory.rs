@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
+use rustix::io::retry_on_intr;
 
 use super::{
     Condition, Fetched, ObjectError, ObjectKey, ObjectMeta, ObjectStore, Page, Pending, Upload, Version,
@@ -59,6 +60,11 @@ impl DirectoryStore {
             }
         }
         drop(lock);
+        // What is put is durable: so is where it is.
+        if let Some(above) = store.root.parent().filter(|above| !above.as_os_str().is_empty()) {
+            sync_directory(above)?;
+        }
+        sync_directory(&store.root)?;
         Ok(store)
     }
 
@@ -82,7 +88,7 @@ impl DirectoryStore {
         let path = self.root.join(LOCK);
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(|error| failed(&path, &error))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+        retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
             .map_err(|error| failed(&path, &error.into()))?;
         Ok(lock)
     }
@@ -114,42 +120,26 @@ impl DirectoryStore {
         file: &File,
         condition: &Condition,
     ) -> Result<Version, ObjectError> {
-        let published = self.place(key, new, file, condition);
-        if published.is_err() {
-            let _ = std::fs::remove_file(new);
-        }
-        published
-    }
-
-    fn place(
-        &self,
-        key: &ObjectKey,
-        new: &Path,
-        file: &File,
-        condition: &Condition,
-    ) -> Result<Version, ObjectError> {
-        let path = self.path(key)?;
-        let fail = |error: std::io::Error| failed(&path, &error);
-        stamp(file).and_then(|()| file.sync_all()).map_err(fail)?;
-        let _lock = self.lock()?;
-        let there = match std::fs::metadata(&path) {
-            Ok(metadata) => Some(version(&metadata)),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(fail(error)),
+        let place = || {
+            let path = self.path(key)?;
+            let fail = |error: std::io::Error| failed(&path, &error);
+            stamp(file).and_then(|()| file.sync_all()).map_err(fail)?;
+            let _lock = self.lock()?;
+            let there = match std::fs::metadata(&path) {
+                Ok(metadata) => Some(version(&metadata)),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(fail(error)),
+            };
+            if !condition.holds(there.as_ref()) {
+                return Err(ObjectError::Lost { key: key.to_string() });
+            }
+            let directory = path.parent().unwrap_or(&self.root);
+            self.make_directories(directory)?;
+            std::fs::rename(new, &path).map_err(fail)?;
+            sync_directory(directory)?;
+            Ok(version(&file.metadata().map_err(fail)?))
         };
-        let holds = match condition {
-            Condition::Always => true,
-            Condition::Absent => there.is_none(),
-            Condition::Matches(expected) => there.as_ref() == Some(expected),
-        };
-        if !holds {
-            return Err(ObjectError::Lost { key: key.to_string() });
-        }
-        let directory = path.parent().unwrap_or(&self.root);
-        self.make_directories(directory)?;
-        std::fs::rename(new, &path).map_err(fail)?;
-        sync_directory(directory)?;
-        Ok(version(&file.metadata().map_err(fail)?))
+        place().inspect_err(|_| drop(std::fs::remove_file(new)))
     }
 
     /// Makes a directory and those above it, durably. Directories are never removed, so that nobody loses one.

@@ -35,12 +35,7 @@ impl MemoryStore {
     fn write(&self, key: &ObjectKey, body: Bytes, condition: &Condition) -> Result<Version, ObjectError> {
         let mut objects = self.lock();
         let there = objects.get(key).map(|(_, version)| version);
-        let holds = match condition {
-            Condition::Always => true,
-            Condition::Absent => there.is_none(),
-            Condition::Matches(version) => there == Some(version),
-        };
-        if !holds {
+        if !condition.holds(there) {
             return Err(ObjectError::Lost { key: key.to_string() });
         }
         // Never the same twice, also of the same bytes.

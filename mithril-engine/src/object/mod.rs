@@ -66,6 +66,17 @@ pub enum Condition {
     Matches(Version),
 }
 
+impl Condition {
+    /// Whether it holds for what is there; `None`: nothing is.
+    pub fn holds(&self, there: Option<&Version>) -> bool {
+        match self {
+            Condition::Always => true,
+            Condition::Absent => there.is_none(),
+            Condition::Matches(version) => there == Some(version),
+        }
+    }
+}
+
 /// What is known of an object without its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ObjectMeta {

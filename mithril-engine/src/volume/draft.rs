@@ -148,12 +148,12 @@ impl<'s> Draft<'s> {
     /// Puts anything but a directory at a path, in the place of anything but a directory.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is no directory above it, or one in its place; those of the source.
+    /// [`Error::Invalid`] if there is no directory above it, one in its place, or the entry is none; those of the source.
     pub fn put(&mut self, path: &[Name], entry: Entry) -> Result<()> {
         if entry.is_directory() || matches!(self.get(path)?, Some(Seen::Directory(_))) {
             return Err(impossible(path, "a directory is put or replaced as a file"));
         }
-        self.place(path, Child::Leaf(entry))
+        self.place(path, Child::Leaf(entry.checked()?))
     }
 
     /// Makes an empty directory at a path, or gives the one that is there these attributes.
@@ -161,6 +161,7 @@ impl<'s> Draft<'s> {
     /// # Errors
     /// [`Error::Invalid`] if there is no directory above it, or something else in its place; those of the source.
     pub fn make_directory(&mut self, path: &[Name], attributes: Attributes) -> Result<()> {
+        let attributes = attributes.checked()?;
         let (name, children) = self.parent(path)?;
         match children.get_mut(name) {
             Some(Child::Directory(there, _)) => *there = attributes,

@@ -67,6 +67,29 @@ pub struct Attributes {
     pub link: u64,
 }
 
+impl Attributes {
+    /// As [`Entry::checked`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn checked(mut self) -> Result<Self> {
+        self.extended.sort();
+        let fits = |(name, value): &(Vec<u8>, Vec<u8>)| {
+            name.len() <= NAME_MAX_BYTES && value.len() <= ATTRIBUTE_MAX_BYTES
+        };
+        let wrong = if self.permissions > 0o7777 {
+            "permissions have more than 12 bits"
+        } else if !self.extended.iter().all(fits) {
+            "an extended attribute is longer than 255 bytes, or its value than 64 KiB"
+        } else if self.extended.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            "an extended attribute is there twice"
+        } else {
+            return Ok(self);
+        };
+        Err(Error::invalid("attributes", wrong))
+    }
+}
+
 /// What a name stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Content {
@@ -167,6 +190,24 @@ impl Entry {
             _ => return Err(reader.corrupt("an entry is of no kind that is known")),
         };
         Ok(Self { content, attributes })
+    }
+
+    /// Checks that it can be read again, and puts its extended attributes in order.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if something is longer than it can be, or there twice.
+    pub fn checked(mut self) -> Result<Self> {
+        self.attributes = self.attributes.checked()?;
+        let wrong = match &self.content {
+            Content::Symlink(target) if target.len() > TARGET_MAX_BYTES => {
+                "the target of a link has more than 4,095 bytes"
+            }
+            Content::File { len, manifest } if (*len == 0) != manifest.is_none() => {
+                "a file has bytes and no manifest, or none and one"
+            }
+            _ => return Ok(self),
+        };
+        Err(Error::invalid("entry", wrong))
     }
 
     /// Whether it is a directory.

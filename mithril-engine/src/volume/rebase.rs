@@ -50,8 +50,10 @@ pub enum Outcome {
     Replaced(Seen),
     /// Theirs was kept, although it was removed here.
     Kept,
-    /// They removed or replaced what was moved here: it is there as it was known here.
+    /// They removed what was moved here: it is there as it was known here.
     Restored,
+    /// They changed what was moved here: their change was moved. This is what was known here.
+    Followed(Entry),
 }
 
 /// A path that both changed.
@@ -69,6 +71,9 @@ impl std::fmt::Display for Conflict {
             Outcome::Replaced(_) => "was changed elsewhere too; that is in the snapshot of before",
             Outcome::Kept => "was removed here and changed elsewhere; it was kept",
             Outcome::Restored => "was removed elsewhere and moved here; it was kept",
+            Outcome::Followed(_) => {
+                "was moved here and changed elsewhere; what it was before is in an earlier snapshot"
+            }
         };
         write!(f, "{} {said}", spelled(&self.path))
     }
@@ -133,7 +138,7 @@ impl Rebase<'_> {
         match operation {
             Operation::Put { path, entry } => {
                 self.make_room(path)?;
-                self.put_over(path, Child::Leaf(entry.clone()))
+                self.put_over(path, Child::Leaf(entry.clone().checked()?))
             }
             Operation::MakeDirectory { path, attributes } => {
                 self.make_room(path)?;
@@ -148,15 +153,18 @@ impl Rebase<'_> {
         }
     }
 
-    /// Notes what others put at a path that is about to be replaced, if it is not known here.
+    /// Notes what others put at a path that is about to be replaced, and below it, if it is not known here.
     fn note_replaced(&mut self, path: &[Name], new: Option<&Seen>) -> Result<()> {
-        let there = self.result.get(path)?;
-        let known = self.mine.get(path)?;
-        if let Some(lost) = there
-            && !is_same(Some(&lost), known.as_ref())
-            && Some(&lost) != new
-        {
-            self.conflicts.push(Conflict { path: path.to_vec(), outcome: Outcome::Replaced(lost) });
+        let mut paths = vec![path.to_vec()];
+        while let Some(path) = paths.pop() {
+            let Some(lost) = self.result.get(&path)? else { continue };
+            if let Some(children) = self.result.list(&path)? {
+                let below = |(name, _): (Name, Seen)| path.iter().cloned().chain([name]).collect();
+                paths.extend(children.into_iter().map(below));
+            }
+            if !is_same(Some(&lost), self.mine.get(&path)?.as_ref()) && Some(&lost) != new {
+                self.conflicts.push(Conflict { path, outcome: Outcome::Replaced(lost) });
+            }
         }
         Ok(())
     }
@@ -180,10 +188,16 @@ impl Rebase<'_> {
         let known = self.mine.copy(from)?;
         let there = self.result.copy(from)?;
         let moved = match (known, there) {
-            (Some(Child::Directory(..)), Some(theirs @ Child::Directory(..)))
-            | (Some(Child::Leaf(_)), Some(theirs @ Child::Leaf(_))) => {
+            (Some(Child::Directory(..)), Some(theirs @ Child::Directory(..))) => {
                 self.result.take(from)?;
                 theirs
+            }
+            (Some(Child::Leaf(known)), Some(Child::Leaf(theirs))) => {
+                self.result.take(from)?;
+                if known != theirs {
+                    self.conflicts.push(Conflict { path: to.to_vec(), outcome: Outcome::Followed(known) });
+                }
+                Child::Leaf(theirs)
             }
             (Some(known), _) => {
                 self.conflicts.push(Conflict { path: to.to_vec(), outcome: Outcome::Restored });

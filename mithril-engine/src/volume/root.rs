@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::id::NodeId;
 use crate::object::{Condition, ObjectError, ObjectKey, ObjectStore, Version};
+use crate::range::ByteRange;
 
 /// The key of the root below a volume's prefix.
 pub const ROOT_KEY: &str = "root";
@@ -98,7 +99,7 @@ impl Root {
     pub fn next(&self, tree: NodeId) -> Result<Self> {
         let history = std::iter::once(&self.commit).chain(&self.history).take(HISTORY).cloned().collect();
         Ok(Self {
-            sequence: self.sequence + 1,
+            sequence: self.sequence.saturating_add(1),
             epoch: self.epoch,
             commit: CommitId::random()?,
             history,
@@ -193,6 +194,9 @@ pub enum RootError {
     /// The way to it.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// So many commits took place since that it is not remembered whether this one did.
+    #[error("commit {0} was tried too long ago to know whether it took place; look for it in the snapshots")]
+    Forgotten(CommitId),
 }
 
 /// The root of a volume as it is now; `None` if it has none yet.
@@ -200,7 +204,9 @@ pub enum RootError {
 /// # Errors
 /// Those of the object store, and of what is there.
 pub async fn read(remote: &dyn ObjectStore) -> Result<Option<Published>, RootError> {
-    match remote.get(&ObjectKey::new(ROOT_KEY)?, None).await {
+    // No more than it may have, whatever is there.
+    let range = ByteRange { offset: 0, len: ROOT_MAX_BYTES as u64 + 1 };
+    match remote.get(&ObjectKey::new(ROOT_KEY)?, Some(range)).await {
         Err(ObjectError::NotFound { .. }) => Ok(None),
         fetched => {
             let fetched = fetched?;
@@ -233,6 +239,9 @@ pub async fn replace(
         }
         match read(remote).await {
             Ok(Some(there)) if there.root.includes(&new.commit) => return Ok(Swap::Won(there)),
+            Ok(Some(there)) if there.root.sequence > new.sequence.saturating_add(HISTORY as u64) => {
+                return Err(RootError::Forgotten(new.commit.clone()));
+            }
             Ok(there) if there.as_ref().map(|there| &there.version) != base.map(|base| &base.version) => {
                 return Ok(Swap::Lost(there));
             }
